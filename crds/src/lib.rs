@@ -1,1 +1,48 @@
-//! Placeholder.
+//! The contract of Lifeboat: what users, the operator, the agents and the bucket agree on.
+//!
+//! The five kinds of `etcd.lifeboat.dev/v1alpha1` with their validation, the closed lists of condition types and
+//! reasons, labels and annotations, identifiers, and the documents that lie in the bucket. Types and pure functions
+//! over them only: no I/O, no client. The YAML of the CRDs is generated from here (`make gen`).
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod backup;
+pub mod condition;
+pub mod document;
+pub mod event;
+pub mod generate;
+pub mod identifier;
+pub mod label;
+pub mod layout;
+pub mod location;
+pub mod manifest;
+pub mod member;
+pub mod quantity;
+pub mod reference;
+pub mod restore;
+pub mod schedule;
+mod schema;
+pub mod work;
+
+pub use backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};
+pub use condition::{Condition, ConditionStatus, ConditionType, Reason};
+pub use identifier::{BackupId, NodeName};
+pub use location::{EtcdBackupLocation, EtcdBackupLocationSpec, EtcdBackupLocationStatus};
+pub use manifest::Manifest;
+pub use member::{EtcdMember, EtcdMemberStatus};
+pub use quantity::Quantity;
+pub use reference::ObjectName;
+pub use restore::{EtcdRestore, EtcdRestoreSpec, EtcdRestoreStatus};
+pub use schedule::{EtcdBackupSchedule, EtcdBackupScheduleSpec, EtcdBackupScheduleStatus};
+pub use work::{Assignment, Execution, Task, TaskError};
+
+/// Time in objects and documents: RFC 3339 with whole seconds, UTC.
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// API group of every kind.
+pub const GROUP: &str = "etcd.lifeboat.dev";
+/// The one served version.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` of every kind.
+pub const API_VERSION: &str = "etcd.lifeboat.dev/v1alpha1";
+/// Field manager of everything the operator applies.
+pub const OPERATOR_FIELD_MANAGER: &str = "lifeboat-operator";

@@ -1,0 +1,392 @@
+//! EtcdBackup: one backup, a run or an archive found in the bucket.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::identifier::NodeName;
+use crate::quantity::Quantity;
+use crate::reference::ObjectName;
+use crate::work::{Assignment, Execution, TaskError};
+use crate::{Condition, Time};
+
+/// One backup of etcd: a record of one run, or of an archive found in the bucket.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "etcd.lifeboat.dev",
+    version = "v1alpha1",
+    kind = "EtcdBackup",
+    plural = "etcdbackups",
+    namespaced,
+    status = "EtcdBackupStatus",
+    derive = "PartialEq",
+    shortname = "etcdb",
+    category = "lifeboat",
+    selectable = ".spec.locationRef.name",
+    selectable = ".status.phase",
+    selectable = ".status.assignment.nodeName",
+    validation = Rule::new("self.spec == oldSelf.spec").message("an EtcdBackup is a record of one run; create a new one").field_path(".spec").reason(Reason::FieldValueForbidden),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Revision", type_ = "integer", json_path = ".status.revision"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
+    printcolumn(name = "Verified", type_ = "string", json_path = ".status.verification.level"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Schedule", type_ = "string", priority = 1, json_path = r".metadata.labels.etcd\.lifeboat\.dev/schedule"),
+    printcolumn(name = "Node", type_ = "string", priority = 1, json_path = ".status.assignment.nodeName"),
+    printcolumn(name = "Etcd", type_ = "string", priority = 1, json_path = ".status.etcdVersion"),
+    printcolumn(name = "Location", type_ = "string", priority = 1, json_path = ".spec.locationRef.name"),
+    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = r#".status.conditions[?(@.type=="Ready")].message"#)
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdBackupSpec {
+    /// The EtcdBackupLocation the archive goes to.
+    pub location_ref: ObjectName,
+    /// Which member is read.
+    #[serde(default)]
+    pub source: Source,
+    /// How the archive is compressed.
+    #[serde(default)]
+    pub compression: Compression,
+    /// What must be proven before the archive counts. Checksum: the stream's SHA-256. Content: also structure and
+    /// content hash. Members: also equal to another member's own hash.
+    #[serde(default)]
+    pub verification: VerificationLevel,
+    /// Bounds on time and space.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Tries after the first failed one, each on another member where there is one.
+    #[serde(default = "default_backoff_limit")]
+    #[schemars(range(min = 0, max = 10))]
+    pub backoff_limit: i32,
+}
+
+fn default_backoff_limit() -> i32 {
+    3
+}
+
+/// Which member is read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Source {
+    /// Which member is preferred.
+    #[serde(default)]
+    pub member_policy: MemberPolicy,
+    /// Reads this node's member and no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<NodeName>,
+}
+
+/// Which member is preferred.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemberPolicy {
+    /// A follower, so that the leader is left in peace; the leader where nothing else is healthy.
+    #[default]
+    PreferFollower,
+    /// The leader.
+    Leader,
+    /// Whichever was used least recently.
+    Any,
+}
+
+/// How the archive is compressed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Compression {
+    /// zstd level. Level 1 leaves about a quarter; higher ones gain little and cost much.
+    #[serde(default = "default_zstd_level")]
+    #[schemars(range(min = 1, max = 19))]
+    pub zstd_level: i32,
+}
+
+fn default_zstd_level() -> i32 {
+    1
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { zstd_level: default_zstd_level() }
+    }
+}
+
+/// What must be proven before an archive counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum VerificationLevel {
+    /// The SHA-256 at the end of etcd's stream.
+    Checksum,
+    /// Also the structure of the database and its content hash.
+    #[default]
+    Content,
+    /// Also equal to another member's own hash.
+    Members,
+}
+
+impl VerificationLevel {
+    /// The word in objects.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Checksum => "Checksum",
+            Self::Content => "Content",
+            Self::Members => "Members",
+        }
+    }
+}
+
+/// Bounds on time and space.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Reads etcd no faster than this many bytes per second. Absent or 0: as fast as it gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<Quantity>,
+    /// Longest time that etcd's read transaction is held, seconds.
+    #[serde(default = "default_transfer_seconds")]
+    #[schemars(range(min = 10, max = 86400))]
+    pub transfer_seconds: i64,
+    /// Longest time for everything, retries included, seconds; then the backup is Failed.
+    #[serde(default = "default_timeout_seconds")]
+    #[schemars(range(min = 10, max = 604_800))]
+    pub timeout_seconds: i64,
+    /// Most room on the master for parts that the store has not taken yet.
+    #[serde(default = "default_spool")]
+    pub spool: Quantity,
+}
+
+fn default_transfer_seconds() -> i64 {
+    300
+}
+
+fn default_timeout_seconds() -> i64 {
+    1800
+}
+
+fn default_spool() -> Quantity {
+    Quantity::new("8Gi")
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes_per_second: None,
+            transfer_seconds: default_transfer_seconds(),
+            timeout_seconds: default_timeout_seconds(),
+            spool: default_spool(),
+        }
+    }
+}
+
+/// What is known of a backup.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = crate::schema::status_default()))]
+#[x_kube(validation = Rule::new(crate::work::EXECUTION_IS_ASSIGNED).message(crate::work::EXECUTION_IS_ASSIGNED_MESSAGE))]
+pub struct EtcdBackupStatus {
+    /// Generation the operator last saw; -1 before the first time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Summary for people; more words may come. Programs read the conditions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub phase: Option<String>,
+    /// Ready, Complete, Failed, Verified, Pinned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Identity in the bucket: `yyyymmdd-hhmmss-<8 hex>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub backup_id: Option<String>,
+    /// The agent asked to act.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<Assignment>,
+    /// What that agent says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution: Option<Execution<BackupResult>>,
+    /// URL of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub archive: Option<String>,
+    /// Name of the etcd member that was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub member: Option<String>,
+    /// Version of its server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub etcd_version: Option<String>,
+    /// Version of its storage format, from etcd 3.6 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub storage_version: Option<String>,
+    /// etcd's cluster id, 16 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub cluster_id: Option<String>,
+    /// Newest revision in the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Hash over every revision in the snapshot, 32 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub content_hash: Option<String>,
+    /// Revision up to which the snapshot is compacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_revision: Option<i64>,
+    /// Entries of the database, as `etcdutl snapshot status` counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<i64>,
+    /// Size of the snapshot, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Quantity>,
+    /// Size of the archive in the store, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_size: Option<Quantity>,
+    /// Size of the snapshot, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
+    /// Size of the archive in the store, bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_size_bytes: Option<i64>,
+    /// SHA-256 of the snapshot file, 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub sha256: Option<String>,
+    /// How the archive is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<crate::location::Encryption>,
+    /// When the first agent began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When the archive was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// From start to completion, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<i64>,
+    /// The same for people, such as `42s` or `3m5s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub duration: Option<String>,
+    /// What was proven, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// Why the run failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<TaskError>,
+    /// What retention says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<Expiry>,
+    /// The tries that failed, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 12))]
+    pub attempts: Vec<FailedAttempt>,
+}
+
+/// What was proven of an archive, and when.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Verification {
+    /// The level reached.
+    pub level: VerificationLevel,
+    /// When.
+    pub time: Time,
+}
+
+/// What retention says of an archive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Expiry {
+    /// Keep or Expire.
+    pub decision: ExpiryDecision,
+    /// Why, such as "daily 3 of 7".
+    #[schemars(length(max = 16), inner(length(max = 256)))]
+    pub reasons: Vec<String>,
+    /// Generation of the schedule whose policy it was.
+    pub policy_generation: i64,
+    /// Listing of the bucket that it rests on.
+    #[schemars(length(max = 64))]
+    pub pass_id: String,
+}
+
+/// What retention decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExpiryDecision {
+    /// The archive stays.
+    Keep,
+    /// The archive goes.
+    Expire,
+}
+
+/// A try that failed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedAttempt {
+    /// Which one.
+    pub attempt: i32,
+    /// On which node.
+    pub node_name: NodeName,
+    /// Why.
+    pub error: TaskError,
+    /// When the operator learnt it.
+    pub time: Time,
+}
+
+/// Result of the task Backup: an archive, or an error.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.archive), has(self.error)].exists_one(x, x)").message("a result is exactly one of archive, error"))]
+pub struct BackupResult {
+    /// The archive that was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveFacts>,
+    /// Why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<TaskError>,
+}
+
+/// What an agent reports of an archive it wrote; the operator copies it to the top level of the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ArchiveFacts {
+    /// URL of the manifest.
+    #[schemars(length(max = 2048))]
+    pub archive: String,
+    /// Name of the member that was read.
+    #[schemars(length(max = 253))]
+    pub member: String,
+    /// Version of its server.
+    #[schemars(length(max = 64))]
+    pub etcd_version: String,
+    /// Version of its storage format, from etcd 3.6 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub storage_version: Option<String>,
+    /// etcd's cluster id, 16 hex digits.
+    #[schemars(length(max = 64))]
+    pub cluster_id: String,
+    /// Newest revision in the snapshot. Absent at level Checksum, where the pages were not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// contentHash, 32 hex digits. Absent at level Checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub content_hash: Option<String>,
+    /// Revision up to which the snapshot is compacted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_revision: Option<i64>,
+    /// Entries of the database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<i64>,
+    /// Size of the snapshot, bytes.
+    pub size_bytes: i64,
+    /// Size of the archive, bytes.
+    pub stored_size_bytes: i64,
+    /// SHA-256 of the snapshot file, 64 hex digits.
+    #[schemars(length(max = 64))]
+    pub sha256: String,
+    /// When the agent began.
+    pub start_time: Time,
+    /// When the manifest was written.
+    pub completion_time: Time,
+    /// What was proven, and when.
+    pub verification: Verification,
+}

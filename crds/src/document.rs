@@ -1,0 +1,114 @@
+//! The envelope of every document in the bucket, and canonical JSON.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Format version that this build writes. Readers accept the same major version and refuse a newer one.
+pub const FORMAT_VERSION: &str = "1.0";
+
+/// A document with what is needed to trust it: `signature` or `mac` over the canonical JSON of `payload`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Envelope<T> {
+    /// `major.minor`.
+    pub format_version: String,
+    /// The document.
+    pub payload: T,
+    /// Key the signature or MAC was made with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// Ed25519 signature, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// HMAC-SHA-256, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+}
+
+/// A document that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DocumentError {
+    /// Not JSON, or not of the expected shape.
+    #[error("not a readable document: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Written by a later version.
+    #[error(
+        "format {found} is newer than this program understands ({FORMAT_VERSION}): use a newer version of lifeboat"
+    )]
+    Newer {
+        /// What the document says.
+        found: String,
+    },
+}
+
+impl<T: Serialize + for<'de> Deserialize<'de>> Envelope<T> {
+    /// An unsigned document of the current format.
+    pub fn unsigned(payload: T) -> Self {
+        Self { format_version: FORMAT_VERSION.to_owned(), payload, key_id: None, signature: None, mac: None }
+    }
+
+    /// The bytes to store: canonical JSON (RFC 8785) and a newline.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, DocumentError> {
+        let mut bytes = canonical_json(self)?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
+    /// Reads a document; refuses a newer major format before it looks at the payload.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, DocumentError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Version {
+            format_version: String,
+        }
+        let Version { format_version } = serde_json::from_slice(bytes)?;
+        let major = |version: &str| version.split('.').next().and_then(|part| part.parse::<u32>().ok());
+        if major(&format_version).is_none_or(|found| Some(found) > major(FORMAT_VERSION)) {
+            return Err(DocumentError::Newer { found: format_version });
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+/// Canonical JSON of a value (RFC 8785): what every hash and signature is made over.
+pub fn canonical_json<T: Serialize>(value: &T) -> Result<Vec<u8>, DocumentError> {
+    Ok(serde_jcs::to_vec(value)?)
+}
+
+/// SHA-256 over the canonical JSON of a value, 64 hex digits.
+pub fn digest<T: Serialize>(value: &T) -> Result<String, DocumentError> {
+    Ok(hex::encode(Sha256::digest(canonical_json(value)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_document_reads_back() {
+        let envelope = Envelope::unsigned(json!({"b": 1, "a": "x"}));
+        let bytes = envelope.to_bytes().unwrap();
+        assert_eq!(Envelope::<Value>::from_bytes(&bytes).unwrap(), envelope);
+        assert!(String::from_utf8(bytes).unwrap().contains(r#"{"a":"x","b":1}"#));
+    }
+
+    #[test]
+    fn a_newer_major_format_is_refused_with_words() {
+        let text = br#"{"formatVersion":"2.0","payload":{"unknown":true}}"#;
+        let error = Envelope::<Value>::from_bytes(text).unwrap_err();
+        assert!(error.to_string().contains("newer version of lifeboat"), "{error}");
+    }
+
+    #[test]
+    fn a_newer_minor_format_is_read() {
+        assert!(Envelope::<Value>::from_bytes(br#"{"formatVersion":"1.7","payload":1,"later":2}"#).is_ok());
+    }
+
+    #[test]
+    fn digest_does_not_depend_on_the_order_of_fields() {
+        let a: Value = serde_json::from_str(r#"{"x":1,"y":2}"#).unwrap();
+        let b: Value = serde_json::from_str(r#"{"y":2,"x":1}"#).unwrap();
+        assert_eq!(digest(&a).unwrap(), digest(&b).unwrap());
+    }
+}

@@ -1,0 +1,71 @@
+//! Where things lie in a location: keys relative to its prefix (backup.md, Object layout).
+
+use crate::identifier::BackupId;
+
+/// Object that a probe writes, reads and deletes, at the root of the prefix.
+pub const PROBE: &str = ".lifeboat-probe";
+
+/// Everything of one cluster, ending in a slash. `uid` is the UID of its kube-system namespace.
+pub fn cluster_prefix(uid: &str) -> String {
+    format!("{uid}/")
+}
+
+/// Every backup of one cluster, ending in a slash.
+pub fn backups_prefix(uid: &str) -> String {
+    format!("{uid}/backups/")
+}
+
+/// Everything of one backup, ending in a slash.
+pub fn backup_prefix(uid: &str, backup: &BackupId) -> String {
+    format!("{uid}/backups/{backup}/")
+}
+
+/// The manifest: **a backup exists if and only if its manifest does.**
+pub fn manifest(uid: &str, backup: &BackupId) -> String {
+    format!("{uid}/backups/{backup}/manifest.json")
+}
+
+/// File name of the data of one attempt; `random` makes it the attempt's own.
+pub fn data_name(attempt: i32, random: &str, encrypted: bool) -> String {
+    let suffix = if encrypted { ".age" } else { "" };
+    format!("snapshot-{attempt}-{random}.db.zst{suffix}")
+}
+
+/// The data of one attempt.
+pub fn data(uid: &str, backup: &BackupId, name: &str) -> String {
+    format!("{uid}/backups/{backup}/{name}")
+}
+
+/// `owner.json` of a cluster.
+pub fn owner(uid: &str) -> String {
+    format!("{uid}/owner.json")
+}
+
+/// The backupId of a key that is a manifest of this cluster.
+pub fn backup_of_manifest(uid: &str, key: &str) -> Option<BackupId> {
+    let name = key.strip_prefix(&backups_prefix(uid))?.strip_suffix("/manifest.json")?;
+    name.parse().ok()
+}
+
+/// The backupId and file name of a key that is an attempt's data of this cluster.
+pub fn backup_of_data<'k>(uid: &str, key: &'k str) -> Option<(BackupId, &'k str)> {
+    let (backup, name) = key.strip_prefix(&backups_prefix(uid))?.split_once('/')?;
+    (name.starts_with("snapshot-") && !name.contains('/')).then_some(())?;
+    Some((backup.parse().ok()?, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_read_back() {
+        let id: BackupId = "20261124-020304-0123abcd".parse().unwrap();
+        assert_eq!(backup_of_manifest("u", &manifest("u", &id)), Some(id.clone()));
+        let name = data_name(2, "9f", true);
+        assert_eq!(name, "snapshot-2-9f.db.zst.age");
+        assert_eq!(backup_of_data("u", &data("u", &id, &name)), Some((id.clone(), name.as_str())));
+        assert_eq!(backup_of_manifest("other", &manifest("u", &id)), None);
+        assert_eq!(backup_of_data("u", &manifest("u", &id)), None);
+    }
+}
