@@ -16,6 +16,7 @@ use crate::{Condition, Time};
     group = "etcd.lifeboat.dev",
     version = "v1alpha1",
     kind = "EtcdBackup",
+    doc = "One backup of etcd: a record of one run, or of an archive found in the bucket. Deleting the object removes the record, never the archive.",
     plural = "etcdbackups",
     namespaced,
     status = "EtcdBackupStatus",

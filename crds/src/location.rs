@@ -14,6 +14,7 @@ use crate::{Condition, Time};
     group = "etcd.lifeboat.dev",
     version = "v1alpha1",
     kind = "EtcdBackupLocation",
+    doc = "Where archives go: an S3 bucket, or a directory mounted on every master. Probed by an agent.",
     plural = "etcdbackuplocations",
     namespaced,
     status = "EtcdBackupLocationStatus",

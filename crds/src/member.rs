@@ -15,6 +15,7 @@ use crate::{Condition, Time};
     group = "etcd.lifeboat.dev",
     version = "v1alpha1",
     kind = "EtcdMember",
+    doc = "One master as its agent sees it. Made by the agent; the name is the node's.",
     plural = "etcdmembers",
     namespaced,
     no_spec,

@@ -103,7 +103,7 @@ impl JsonSchema for Quantity {
             "x-kubernetes-int-or-string": true,
             "maxLength": 32,
             "x-kubernetes-validations": [{
-                "rule": "type(self) == int ? self >= 0 : isQuantity(self) && !quantity(self).isLessThan(quantity('0'))",
+                "rule": "isQuantity(string(self)) && !quantity(string(self)).isLessThan(quantity('0'))",
                 "message": "write a size as a quantity, such as 512Mi or 8Gi (no space, no \"GB\")",
             }],
         })

@@ -17,6 +17,7 @@ use crate::{Condition, Time};
     group = "etcd.lifeboat.dev",
     version = "v1alpha1",
     kind = "EtcdRestore",
+    doc = "A request to restore etcd: the whole cluster from a backup, or one member from the quorum. Nothing happens before its plan is approved. Write access to this kind equals cluster-admin.",
     plural = "etcdrestores",
     namespaced,
     status = "EtcdRestoreStatus",

@@ -16,6 +16,7 @@ use crate::{Condition, Time};
     group = "etcd.lifeboat.dev",
     version = "v1alpha1",
     kind = "EtcdBackupSchedule",
+    doc = "When etcd is backed up, where to, and how many backups are kept.",
     plural = "etcdbackupschedules",
     namespaced,
     status = "EtcdBackupScheduleStatus",
