@@ -1,0 +1,62 @@
+# The two commands of the README are `make demo` and `make test`; the rest are small habits.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TARGET  := x86_64-unknown-linux-gnu
+# What ships and what the real-component tests run: static, stripped.
+DIST    := target/$(TARGET)/release
+# Tests and the demo run these binaries; `make e2e BIN_DIR=target/debug` is quicker while you work.
+BIN_DIR ?= $(DIST)
+
+.PHONY: help
+help: ## what there is
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: deps
+deps: ## system packages that build and tests need (Debian 12, root)
+	@hack/install-deps.sh
+
+.PHONY: tools
+tools: deps ## the real components (kube-apiserver, etcd 3.5/3.6/3.7, versitygw, helm …), built once
+	@hack/build-tools.sh
+
+.PHONY: gen
+gen: ## writes the generated files (CRDs, reference tables)
+	@cargo run -q -p lifeboat-crds --bin crdgen charts/lifeboat/templates/crds
+
+.PHONY: check
+check: deps ## formatting and lints
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: unit
+unit: deps ## the tests that need no other program
+	cargo test --workspace --exclude lifeboat-e2e --exclude lifeboat-testbed --locked --lib --bins
+
+.PHONY: dist
+dist: deps ## static binaries, with the commit in their version
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET) -p lifeboat-operator -p lifeboat-agent
+
+.PHONY: images
+images: dist ## the two images as reproducible archives in target/images
+	@hack/images.sh
+
+.PHONY: e2e
+e2e: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## tests against the real components (process tier)
+	LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) cargo test -p lifeboat-e2e -p lifeboat-testbed --locked -- --test-threads=1
+
+.PHONY: test
+test: ## everything: lints, unit tests, storage against a real S3 server, the process tier; prints totals
+	@hack/test.sh
+
+.PHONY: demo
+demo: ## a real control plane with Lifeboat at work; left running
+	@hack/demo.sh up
+
+.PHONY: demo-down
+demo-down: ## ends the demo
+	@hack/demo.sh down
+
+.PHONY: deny
+deny: ## licences and sources of dependencies
+	cargo deny --locked check licenses bans sources
