@@ -22,7 +22,7 @@ tools: deps ## the real components (kube-apiserver, etcd 3.5/3.6/3.7, versitygw,
 
 .PHONY: gen
 gen: ## writes the generated files (CRDs, reference tables)
-	@cargo run -q -p lifeboat-crds --bin crdgen charts/lifeboat/templates/crds
+	@cargo run -q -p lifeboat-crds --bin crdgen charts/lifeboat/templates/crds docs/reference
 
 .PHONY: check
 check: deps ## formatting and lints

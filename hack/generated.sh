@@ -4,8 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
-cargo run -q --locked -p lifeboat-crds --bin crdgen "$tmp"
-if ! diff -r "$tmp" charts/lifeboat/templates/crds; then
-  echo "the CRDs of the chart are out of date: run 'make gen' and commit" >&2
+mkdir "$tmp/crds" "$tmp/reference"
+cargo run -q --locked -p lifeboat-crds --bin crdgen "$tmp/crds" "$tmp/reference"
+if ! diff -r "$tmp/crds" charts/lifeboat/templates/crds || ! diff -r "$tmp/reference" docs/reference; then
+  echo "generated files are out of date: run 'make gen' and commit" >&2
   exit 1
 fi
+echo "generated files: current"

@@ -10,10 +10,10 @@ pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// Declares an enum whose variants are written to the API by their own name.
 macro_rules! names {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident),* $(,)? }) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $vdoc:literal])* $variant:ident),* $(,)? }) => {
+        $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant),* }
+        pub enum $name { $($(#[doc = $vdoc])* $variant),* }
 
         impl $name {
             /// All of them, in the order of the reference page.
@@ -22,6 +22,11 @@ macro_rules! names {
             /// The name as it stands in objects.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),* }
+            }
+
+            /// What it means, in a sentence; the reference page is made from it.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($vdoc),*).trim_ascii()),* }
             }
 
             /// Reads a name; `None` for one that is not in the list.

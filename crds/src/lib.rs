@@ -10,6 +10,7 @@ pub mod condition;
 pub mod document;
 pub mod event;
 pub mod generate;
+pub mod handbook;
 pub mod identifier;
 pub mod label;
 pub mod layout;

@@ -1,28 +1,29 @@
-//! Writes the CRDs of the chart: `crdgen DIR` (`make gen`). Files that are already current are left untouched.
+//! Writes the generated files: `crdgen CRD-DIR REFERENCE-DIR` (`make gen`). Files already current are left untouched.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use lifeboat_crds::generate::yaml_files;
+use lifeboat_crds::generate::{GenerateError, yaml_files};
+use lifeboat_crds::handbook::pages;
 
 fn main() -> ExitCode {
-    let Some(dir) = std::env::args().nth(1) else {
-        return report("usage: crdgen DIR");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [definitions, reference] = arguments.as_slice() else {
+        return report("usage: crdgen CRD-DIR REFERENCE-DIR");
     };
-    let files = match yaml_files() {
-        Ok(files) => files,
-        Err(error) => return report(&error.to_string()),
-    };
-    for (name, content) in files {
-        let path = Path::new(&dir).join(name);
+    let written = write_all(definitions, yaml_files()).and_then(|()| write_all(reference, pages()));
+    written.map_or_else(|error| report(&error), |()| ExitCode::SUCCESS)
+}
+
+fn write_all(dir: &str, files: Result<Vec<(String, String)>, GenerateError>) -> Result<(), String> {
+    for (name, content) in files.map_err(|error| error.to_string())? {
+        let path = Path::new(dir).join(name);
         if std::fs::read_to_string(&path).is_ok_and(|current| current == content) {
             continue;
         }
-        if let Err(error) = std::fs::write(&path, content) {
-            return report(&format!("{}: {error}", path.display()));
-        }
+        std::fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    ExitCode::SUCCESS
+    Ok(())
 }
 
 fn report(message: &str) -> ExitCode {
