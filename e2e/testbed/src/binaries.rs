@@ -26,12 +26,27 @@ impl Binaries {
     /// # Errors
     /// When one is missing; the message says how to build it.
     pub fn locate(line: EtcdLine) -> Result<Self> {
-        let root = std::env::var_os("LIFEBOAT_TESTBED").map_or_else(|| workspace().join("target/testbed"), PathBuf::from);
+        let root =
+            std::env::var_os("LIFEBOAT_TESTBED").map_or_else(|| workspace().join("target/testbed"), PathBuf::from);
         let found = Self { root, line };
-        let needed = ["kube-apiserver", "kube-controller-manager", "kubeadm", "kubectl", "versitygw", "helm", "etcd", "etcdctl", "etcdutl"];
+        let needed = [
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kubeadm",
+            "kubectl",
+            "versitygw",
+            "helm",
+            "etcd",
+            "etcdctl",
+            "etcdutl",
+        ];
         let missing: Vec<_> = needed.into_iter().filter(|program| !found.program(program).exists()).collect();
         if !missing.is_empty() {
-            bail!("{} not found for etcd {line} in {}: run hack/build-tools.sh", missing.join(", "), found.root.display());
+            bail!(
+                "{} not found for etcd {line} in {}: run hack/build-tools.sh",
+                missing.join(", "),
+                found.root.display()
+            );
         }
         Ok(found)
     }

@@ -92,7 +92,9 @@ impl Testbed {
     /// When the file cannot be written.
     pub fn write_kubeconfig(&self, token: &str, path: &Path, server: Option<&str>) -> Result<()> {
         let admin: Value = serde_norway::from_slice(&fs::read(self.kubeconfig())?)?;
-        let authority = admin.pointer("/clusters/0/cluster/certificate-authority-data").context("no CA in the administrator's kubeconfig")?;
+        let authority = admin
+            .pointer("/clusters/0/cluster/certificate-authority-data")
+            .context("no CA in the administrator's kubeconfig")?;
         let server = server.map_or_else(|| self.api_server(), str::to_owned);
         let config = json!({
             "apiVersion": "v1",

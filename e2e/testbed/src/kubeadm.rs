@@ -15,16 +15,8 @@ use crate::process::run;
 
 const KUBERNETES: &str = "v1.35.4";
 /// What kubeadm copies to a joining master.
-const SHARED: [&str; 8] = [
-    "ca.crt",
-    "ca.key",
-    "sa.pub",
-    "sa.key",
-    "front-proxy-ca.crt",
-    "front-proxy-ca.key",
-    "etcd/ca.crt",
-    "etcd/ca.key",
-];
+const SHARED: [&str; 8] =
+    ["ca.crt", "ca.key", "sa.pub", "sa.key", "front-proxy-ca.crt", "front-proxy-ca.key", "etcd/ca.crt", "etcd/ca.key"];
 const PHASES: [[&str; 2]; 4] = [["certs", "all"], ["kubeconfig", "all"], ["control-plane", "all"], ["etcd", "local"]];
 
 /// Writes PKI, kubeconfigs, manifests and kubelet's configuration of all nodes; manifests of what `options` leaves out wait aside.
@@ -43,7 +35,8 @@ pub(crate) async fn write_files(nodes: &[Node], options: &Options) -> Result<()>
     for (joined, node) in nodes.iter().enumerate().skip(1) {
         let manifest = node.path(MANIFESTS).join("etcd.yaml");
         let text = fs::read_to_string(&manifest)?;
-        let joining = as_joined(&text, &members[..=joined]).with_context(|| format!("{} has no --initial-cluster", manifest.display()))?;
+        let joining = as_joined(&text, &members[..=joined])
+            .with_context(|| format!("{} has no --initial-cluster", manifest.display()))?;
         fs::write(&manifest, joining)?;
     }
     Ok(())
@@ -112,8 +105,11 @@ fn configuration(node: &Node, first: &Node, options: &Options) -> Result<String>
         // RSA keys would take seconds of the start.
         "encryptionAlgorithm": "ECDSA-P256",
         "etcd": {"local": {"imageTag": options.etcd_line.image_tag(), "extraArgs": etcd_args}},
-        // No kubelet renews the nodes' leases, so this controller would declare every node lost.
+        // No kubelet renews the nodes' leases, so that controller would declare every node lost. With its default of 20 requests a
+        // second the controller manager needs five seconds more for its start.
         "controllerManager": {"extraArgs": [
+            {"name": "kube-api-qps", "value": "200"},
+            {"name": "kube-api-burst", "value": "400"},
             {"name": "controllers", "value": "*,bootstrapsigner,tokencleaner,-node-lifecycle-controller"},
         ]},
     });
@@ -127,7 +123,8 @@ mod tests {
     #[test]
     fn a_joined_master_lists_the_members_so_far_and_says_existing() {
         let members = [("master-0", Ipv4Addr::new(10, 123, 10, 10)), ("master-1", Ipv4Addr::new(10, 123, 10, 11))];
-        let text = "    - --name=master-1\n    - --initial-cluster=master-1=https://10.123.10.11:2380\n    - --key-file=k\n";
+        let text =
+            "    - --name=master-1\n    - --initial-cluster=master-1=https://10.123.10.11:2380\n    - --key-file=k\n";
         assert_eq!(
             as_joined(text, &members).as_deref(),
             Some(

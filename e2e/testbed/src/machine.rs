@@ -42,7 +42,17 @@ impl Machine {
     pub(crate) fn boot(name: &str, binds: &[(PathBuf, PathBuf)]) -> Result<Self> {
         let mut command = Command::new("unshare");
         command
-            .args(["--net", "--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args([
+                "--net",
+                "--mount",
+                "--propagation",
+                "private",
+                "--uts",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+            ])
             .args(["--", "/bin/sh", "-c", INIT, "lifeboat-testbed-machine", name])
             .args(binds.iter().flat_map(|(from, to)| [from.as_os_str(), to.as_os_str()]))
             .stdin(Stdio::piped())
@@ -51,7 +61,8 @@ impl Machine {
             // Away from the terminal's Ctrl-C, which is for the owner alone.
             .process_group(0);
         let mut holder = command.spawn().context("run unshare (hack/install-deps.sh)")?;
-        let booted = Self::await_ready(&mut holder).with_context(|| format!("machine {name} does not come up; testbeds need root"));
+        let booted = Self::await_ready(&mut holder)
+            .with_context(|| format!("machine {name} does not come up; testbeds need root"));
         match booted {
             Ok(init) => Ok(Self { init, holder: Mutex::new(Some(holder)) }),
             Err(error) => {
@@ -130,7 +141,8 @@ pub(crate) fn host_ip(script: &str) -> Result<()> {
 }
 
 fn ip_batch(mut command: Command, script: &str) -> Result<()> {
-    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run ip (hack/install-deps.sh)")?;
+    let mut child =
+        command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().context("run ip (hack/install-deps.sh)")?;
     child.stdin.take().context("no input")?.write_all(script.as_bytes())?;
     let output = child.wait_with_output()?;
     if !output.status.success() {

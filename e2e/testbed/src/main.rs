@@ -117,9 +117,15 @@ async fn run_down(dir: PathBuf) -> Result<()> {
 fn run_exec(dir: &std::path::Path, node: &str, line: &[String]) -> Result<()> {
     let Summary { masters, search_path, .. } = Summary::read(dir)?;
     let names = masters.iter().map(|master| master.name.as_str()).collect::<Vec<_>>().join(", ");
-    let master = masters.iter().find(|master| master.name == node).with_context(|| format!("no master {node}; there are {names}"))?;
+    let master = masters
+        .iter()
+        .find(|master| master.name == node)
+        .with_context(|| format!("no master {node}; there are {names}"))?;
     let mut command = Command::new("nsenter");
-    command.args(["--target", &master.init.to_string(), "--mount", "--uts", "--net", "--pid", "--"]).args(line).env("PATH", search_path);
+    command
+        .args(["--target", &master.init.to_string(), "--mount", "--uts", "--net", "--pid", "--"])
+        .args(line)
+        .env("PATH", search_path);
     // Replaces this process; comes back only with an error.
     bail!("nsenter: {}", command.exec())
 }

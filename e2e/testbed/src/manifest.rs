@@ -61,7 +61,8 @@ struct Variable {
 
 /// `Err` holds the reason why the file does not describe a pod that can be run.
 pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
-    let Pod { metadata: Metadata { name: pod }, spec } = serde_norway::from_slice(bytes).map_err(|error| error.to_string())?;
+    let Pod { metadata: Metadata { name: pod }, spec } =
+        serde_norway::from_slice(bytes).map_err(|error| error.to_string())?;
     let Spec { containers, termination_grace_period_seconds } = spec;
     let container = containers.into_iter().next().ok_or("no container")?;
     let Container { command, args, env } = container;

@@ -66,8 +66,10 @@ impl Network {
         hub.ip(&format!(
             "link add {port} type veth peer name eth0 netns {pid}\nlink set {port} master bridge\nlink set {port} up\n"
         ))?;
-        machine
-            .ip(&format!("address add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {hub}\n", hub = self.hub()))
+        machine.ip(&format!(
+            "address add {address}/24 dev eth0\nlink set eth0 up\nroute add default via {hub}\n",
+            hub = self.hub()
+        ))
     }
 }
 

@@ -127,7 +127,8 @@ impl Node {
 
     fn move_manifest(&self, pod: &str, from: &str, to: &str) -> Result<()> {
         let file = format!("{pod}.yaml");
-        fs::rename(self.path(from).join(&file), self.path(to).join(&file)).with_context(|| format!("{file} of {}", self.name))?;
+        fs::rename(self.path(from).join(&file), self.path(to).join(&file))
+            .with_context(|| format!("{file} of {}", self.name))?;
         if let Some(wake) = &self.wake {
             // Only fails when the supervisor ended, with the testbed.
             let _ = wake.send(Wake::Look);

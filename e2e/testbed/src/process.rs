@@ -18,7 +18,12 @@ use crate::machine::Entrance;
 
 /// The process inside, seen from the host: the only child of its `nsenter` (or `unshare`). `None` once it ended, and before the fork.
 pub(crate) fn inner(outer: u32) -> Option<u32> {
-    fs::read_to_string(format!("/proc/{outer}/task/{outer}/children")).ok()?.split_ascii_whitespace().next()?.parse().ok()
+    fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"))
+        .ok()?
+        .split_ascii_whitespace()
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// Signals the process below `outer`, which must not have been reaped yet.
@@ -221,7 +226,8 @@ pub(crate) async fn run(command: Command, limit: Duration) -> Result<String> {
     let what = format!("{} {what}", command.get_program().to_string_lossy());
     let mut command = tokio::process::Command::from(command);
     let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
-    let output = tokio::time::timeout(limit, output).await.with_context(|| format!("{what}: not done within {limit:?}"))?;
+    let output =
+        tokio::time::timeout(limit, output).await.with_context(|| format!("{what}: not done within {limit:?}"))?;
     text_of(output.with_context(|| what.clone())?).with_context(|| what)
 }
 
@@ -229,15 +235,21 @@ pub(crate) async fn run(command: Command, limit: Duration) -> Result<String> {
 pub(crate) async fn run_with_input(command: Command, input: &str, limit: Duration) -> Result<String> {
     let what = command.get_program().to_string_lossy().into_owned();
     let mut command = tokio::process::Command::from(command);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().context(what.clone())?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context(what.clone())?;
     let mut stdin = child.stdin.take().context("no input")?;
     let exchange = async {
         tokio::io::AsyncWriteExt::write_all(&mut stdin, input.as_bytes()).await?;
         drop(stdin);
         child.wait_with_output().await
     };
-    let output = tokio::time::timeout(limit, exchange).await.with_context(|| format!("{what}: not done within {limit:?}"))?;
+    let output =
+        tokio::time::timeout(limit, exchange).await.with_context(|| format!("{what}: not done within {limit:?}"))?;
     text_of(output.context(what.clone())?).context(what)
 }
 

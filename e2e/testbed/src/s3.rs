@@ -50,7 +50,14 @@ pub struct S3 {
 }
 
 impl S3 {
-    pub(crate) async fn start_in(machine: Machine, ip: Ipv4Addr, dir: &Path, logs: &Path, binaries: &Binaries, buckets: &[String]) -> Result<Self> {
+    pub(crate) async fn start_in(
+        machine: Machine,
+        ip: Ipv4Addr,
+        dir: &Path,
+        logs: &Path,
+        binaries: &Binaries,
+        buckets: &[String],
+    ) -> Result<Self> {
         let data_dir = dir.join("data");
         for bucket in buckets {
             fs::create_dir_all(data_dir.join(bucket))?;
@@ -58,14 +65,18 @@ impl S3 {
         write_certificates(dir, ip).await?;
         let (access_key, secret_key) = (random_text(20), random_text(40));
         let credentials_file = dir.join("credentials");
-        fs::write(&credentials_file, format!("[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n"))?;
+        fs::write(
+            &credentials_file,
+            format!("[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n"),
+        )?;
         let line = [binaries.program("versitygw").into_os_string()]
             .into_iter()
             .chain(["--port".into(), format!("{ip}:{PORT}").into(), "--region".into(), "us-east-1".into()])
             .chain(["--cert".into(), dir.join("tls.crt").into(), "--key".into(), dir.join("tls.key").into()])
             .chain(["posix".into(), data_dir.clone().into()])
             .collect::<Vec<OsString>>();
-        let env: BTreeMap<&str, &str> = [("ROOT_ACCESS_KEY", access_key.as_str()), ("ROOT_SECRET_KEY", secret_key.as_str())].into();
+        let env: BTreeMap<&str, &str> =
+            [("ROOT_ACCESS_KEY", access_key.as_str()), ("ROOT_SECRET_KEY", secret_key.as_str())].into();
         let log = logs.join("s3.log");
         let recipe = Recipe {
             entrance: machine.entrance(),

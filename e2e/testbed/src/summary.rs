@@ -68,7 +68,8 @@ impl Summary {
     /// When no testbed ever became ready there.
     pub fn read(dir: &Path) -> Result<Self> {
         let file = dir.join(FILE);
-        let text = fs::read(&file).with_context(|| format!("no testbed in {}: {FILE} cannot be read", dir.display()))?;
+        let text =
+            fs::read(&file).with_context(|| format!("no testbed in {}: {FILE} cannot be read", dir.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("{} is not understood", file.display()))
     }
 

@@ -138,7 +138,9 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     pub(crate) fn start(mut nodes: Vec<Followed>, birth: Arc<Birth>) -> Result<Self> {
         let (wake, woken) = channel();
-        let thread = std::thread::Builder::new().name("supervisor".to_owned()).spawn(move || follow(&mut nodes, &birth, &woken))?;
+        let thread = std::thread::Builder::new()
+            .name("supervisor".to_owned())
+            .spawn(move || follow(&mut nodes, &birth, &woken))?;
         Ok(Self { wake, thread: Some(thread) })
     }
 
@@ -212,7 +214,9 @@ impl Followed {
     fn run(&self, pod: &mut Pod, birth: &Birth, now: Instant) {
         let mut line = pod.manifest.line.clone();
         if pod.manifest.pod == "etcd" && !birth.over.load(Ordering::SeqCst) && !self.member.exists() {
-            line.retain(|argument| !argument.starts_with("--initial-cluster=") && !argument.starts_with("--initial-cluster-state="));
+            line.retain(|argument| {
+                !argument.starts_with("--initial-cluster=") && !argument.starts_with("--initial-cluster-state=")
+            });
             line.push(format!("--initial-cluster={}", birth.initial_cluster));
             line.push("--initial-cluster-state=new".to_owned());
         }

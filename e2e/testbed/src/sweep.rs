@@ -90,7 +90,8 @@ impl Claim {
 
     /// Tells a later sweep what to remove should this process not come to it.
     pub(crate) fn record(&mut self, name: &str, dir: &Path, keep: bool, machines: Vec<Identity>) -> Result<()> {
-        let record = Record { name: name.to_owned(), owner: std::process::id(), dir: dir.to_path_buf(), keep, machines };
+        let record =
+            Record { name: name.to_owned(), owner: std::process::id(), dir: dir.to_path_buf(), keep, machines };
         let text = serde_json::to_vec(&record)?;
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
@@ -184,7 +185,8 @@ fn end(machines: &[Identity]) -> Result<()> {
 }
 
 fn addresses_of_this_host() -> Result<String> {
-    let output = Command::new("ip").args(["-4", "-oneline", "address"]).output().context("run ip (hack/install-deps.sh)")?;
+    let output =
+        Command::new("ip").args(["-4", "-oneline", "address"]).output().context("run ip (hack/install-deps.sh)")?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 

@@ -83,7 +83,17 @@ impl Testbed {
         }
         let kubeconfig = workdir.path().join("kubeconfig");
         let super_admin = nodes.first().context("no nodes")?.path("/etc/kubernetes/super-admin.conf");
-        let mut bed = Self { supervisor: Some(supervisor), s3, nodes, hub, kubeconfig: super_admin, binaries, options, workdir, _claim: claim };
+        let mut bed = Self {
+            supervisor: Some(supervisor),
+            s3,
+            nodes,
+            hub,
+            kubeconfig: super_admin,
+            binaries,
+            options,
+            workdir,
+            _claim: claim,
+        };
 
         bed.etcd_healthy(bed.options.start_timeout).await?;
         birth.over.store(true, Ordering::SeqCst);
@@ -127,9 +137,11 @@ impl Testbed {
     pub async fn etcd_healthy(&self, limit: Duration) -> Result<()> {
         let endpoints = self.nodes.iter().map(|node| format!("https://{}:2379", node.ip)).collect::<Vec<_>>().join(",");
         let args = ["endpoint", "health", "--command-timeout=3s", "--endpoints", &endpoints];
-        wait_for("all members of etcd healthy", limit, async || self.etcdctl(self.first(), &args).await.map(|_healthy| true))
-            .await
-            .with_context(|| self.nodes.iter().map(|node| node.pod_log_tail("etcd")).collect::<Vec<_>>().join("\n"))
+        wait_for("all members of etcd healthy", limit, async || {
+            self.etcdctl(self.first(), &args).await.map(|_healthy| true)
+        })
+        .await
+        .with_context(|| self.nodes.iter().map(|node| node.pod_log_tail("etcd")).collect::<Vec<_>>().join("\n"))
     }
 
     /// Waits until every API server that is to run says it is ready.
@@ -205,7 +217,8 @@ impl Testbed {
     ) -> Result<ManagedProcess> {
         let group = ["setpriv", "--groups", AGENT_GROUP, "--"];
         let line = group.iter().filter(|_| node.is_some()).map(OsString::from);
-        let line = line.chain([program.as_ref().to_owned()]).chain(args.iter().map(|argument| argument.as_ref().to_owned()));
+        let line =
+            line.chain([program.as_ref().to_owned()]).chain(args.iter().map(|argument| argument.as_ref().to_owned()));
         ManagedProcess::start(Recipe {
             entrance: node.map_or_else(|| self.hub.entrance(), Node::entrance),
             search_path: self.binaries.search_path(),
@@ -327,7 +340,14 @@ fn lay_out(options: &Options, binaries: &Binaries) -> Result<Ground> {
     let mut claim = Claim::take()?;
     let network = Network::new(claim.subnet);
     let keep = options.keep || std::env::var_os("LIFEBOAT_TESTBED_KEEP").is_some_and(|value| value == "1");
-    let own = || workspace().join("target/testbed/beds").join(format!("{}-{}-{}", options.name, claim.subnet, std::process::id()));
+    let own = || {
+        workspace().join("target/testbed/beds").join(format!(
+            "{}-{}-{}",
+            options.name,
+            claim.subnet,
+            std::process::id()
+        ))
+    };
     let dir = options.dir.clone().unwrap_or_else(own);
     let workdir = Workdir::create(dir, keep)?;
     claim.record(&options.name, workdir.path(), keep, Vec::new())?;

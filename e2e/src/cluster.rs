@@ -1,0 +1,279 @@
+//! One cluster with Lifeboat at work.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use lifeboat_testbed::{EtcdLine, ManagedProcess, Node, Options, Testbed};
+use serde_json::Value;
+
+use crate::manifests::S3Objects;
+use crate::wait::eventually;
+
+/// Namespace that Lifeboat is installed in. Not its default, so that nothing depends on the name.
+pub const NAMESPACE: &str = "backup-system";
+/// Bucket of the testbed's S3 server that the tests use.
+pub const BUCKET: &str = "etcd-backups";
+
+/// Port of the first operator's metrics and probes.
+const OPERATOR_PORT: usize = 9080;
+
+/// How a cluster is made.
+pub struct Setup {
+    pub name: String,
+    pub etcd_line: EtcdLine,
+    pub operators: usize,
+    pub dir: Option<PathBuf>,
+    pub namespace: String,
+}
+
+impl Setup {
+    pub fn named(name: &str) -> Self {
+        Self { name: name.into(), etcd_line: EtcdLine::V3_6, operators: 1, dir: None, namespace: NAMESPACE.into() }
+    }
+}
+
+/// A cluster with Lifeboat at work. Everything ends with [`Cluster::shutdown`], or when it is dropped.
+pub struct Cluster {
+    pub bed: Testbed,
+    pub namespace: String,
+    pub operators: Vec<ManagedProcess>,
+    pub agents: BTreeMap<String, ManagedProcess>,
+    binaries: PathBuf,
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace").to_owned()
+}
+
+/// Where the binaries under test are: `LIFEBOAT_BIN_DIR`, else the static release build.
+fn binaries() -> Result<PathBuf> {
+    let dir = std::env::var_os("LIFEBOAT_BIN_DIR")
+        .map_or_else(|| workspace().join("target/x86_64-unknown-linux-gnu/release"), PathBuf::from);
+    for name in ["lifeboat", "lifeboat-operator"] {
+        if !dir.join(name).exists() {
+            bail!("{} does not exist: run `make dist`, or set LIFEBOAT_BIN_DIR", dir.join(name).display());
+        }
+    }
+    Ok(dir)
+}
+
+impl Cluster {
+    /// Starts a testbed, installs the chart's API objects, starts operators and agents, and waits until all are ready.
+    pub async fn start(setup: Setup) -> Result<Self> {
+        let binaries = binaries()?;
+        let Setup { name, etcd_line, operators, dir, namespace } = setup;
+        let buckets = vec![BUCKET.to_owned()];
+        let bed = Testbed::start(Options { name, etcd_line, dir, buckets, ..Options::default() }).await?;
+        let mut cluster = Self { bed, namespace, operators: vec![], agents: BTreeMap::new(), binaries };
+        cluster.install().await.context("installing the chart")?;
+        for index in 0..operators {
+            cluster.start_operator(index).await?;
+        }
+        for node in cluster.node_names() {
+            cluster.start_agent(&node).await?;
+        }
+        cluster.wait_members_ready().await?;
+        Ok(cluster)
+    }
+
+    pub fn node_names(&self) -> Vec<String> {
+        self.bed.nodes().iter().map(|node| node.name.clone()).collect()
+    }
+
+    /// A node by its name.
+    pub fn node(&self, name: &str) -> Result<&Node> {
+        self.bed.nodes().iter().find(|node| node.name == name).with_context(|| format!("no node {name}"))
+    }
+
+    /// Applies what the chart renders, but for the workloads: there is no kubelet here to run pods.
+    async fn install(&self) -> Result<()> {
+        let chart = workspace().join("charts/lifeboat");
+        let rendered = self.bed.helm(&["template", "lifeboat", &chart.to_string_lossy(), "-n", &self.namespace]).await?;
+        let mut kept = vec![];
+        for document in serde_norway::Deserializer::from_str(&rendered) {
+            let object = <Value as serde::Deserialize>::deserialize(document)?;
+            if !object.is_null() && !matches!(object["kind"].as_str(), Some("Deployment" | "DaemonSet")) {
+                kept.push(object);
+            }
+        }
+        self.bed.kubectl(&["create", "namespace", &self.namespace]).await?;
+        let (definitions, rest): (Vec<_>, Vec<_>) =
+            kept.into_iter().partition(|object| object["kind"] == "CustomResourceDefinition");
+        self.apply_list(definitions).await?;
+        self.bed.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]).await?;
+        self.apply_list(rest).await
+    }
+
+    /// A warning of the API server about an object of the chart is a defect.
+    async fn apply_list(&self, items: Vec<Value>) -> Result<()> {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+        let args = ["-n", &self.namespace, "apply", "--server-side", "--warnings-as-errors", "-f", "-"];
+        self.bed.kubectl_with_input(&args, &list.to_string()).await.map(drop)
+    }
+
+    /// `kubectl apply` of an object; a default namespace is Lifeboat's.
+    pub async fn apply(&self, object: &Value) -> Result<String> {
+        let args = ["-n", &self.namespace, "apply", "--server-side", "--force-conflicts", "-f", "-"];
+        self.bed.kubectl_with_input(&args, &object.to_string()).await
+    }
+
+    /// kubectl in Lifeboat's namespace: what it prints on both streams; an error where it fails.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        let mut all = vec!["-n", self.namespace.as_str()];
+        all.extend_from_slice(args);
+        self.bed.kubectl(&all).await
+    }
+
+    /// One object as JSON; `None` where it does not exist.
+    pub async fn get(&self, resource: &str, name: &str) -> Result<Option<Value>> {
+        let text = self.kubectl(&["get", resource, name, "-o", "json", "--ignore-not-found"]).await?;
+        Ok(if text.trim().is_empty() { None } else { Some(serde_json::from_str(&text)?) })
+    }
+
+    /// Every object of a resource.
+    pub async fn list(&self, resource: &str) -> Result<Vec<Value>> {
+        let text = self.kubectl(&["get", resource, "-o", "json"]).await?;
+        let list: Value = serde_json::from_str(&text)?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits until an object is as `good` wants it, and gives it.
+    pub async fn wait_for(
+        &self,
+        resource: &str,
+        name: &str,
+        limit: Duration,
+        good: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let last = std::cell::RefCell::new(Value::Null);
+        let waited = eventually(&format!("{resource}/{name}"), limit, || async {
+            let object = self.get(resource, name).await?;
+            if let Some(object) = &object {
+                last.replace(object["status"].clone());
+            }
+            anyhow::Ok(object.filter(|object| good(object)))
+        })
+        .await;
+        waited.with_context(|| format!("last status: {:#}\n{}", last.borrow(), self.log_tails()))
+    }
+
+    /// The objects for a location in the testbed's S3 server.
+    pub fn s3_objects<'a>(&'a self, name: &'a str, prefix: &'a str) -> S3Objects<'a> {
+        let s3 = self.bed.s3();
+        S3Objects {
+            name,
+            prefix,
+            endpoint: &s3.endpoint,
+            bucket: BUCKET,
+            ca_pem: &s3.ca_pem,
+            access_key: &s3.access_key,
+            secret_key: &s3.secret_key,
+        }
+    }
+
+    /// Applies a working location and waits until it is Ready.
+    pub async fn create_location(&self, name: &str) -> Result<()> {
+        self.apply(&self.s3_objects(name, name).all()).await?;
+        self.wait_for("etcdbl", name, Duration::from_secs(60), |l| is_condition(l, "Ready", "True")).await?;
+        Ok(())
+    }
+
+    async fn kubeconfig(&self, account: &str, node: Option<&Node>, file: &Path) -> Result<()> {
+        let token = self.bed.token(account, &self.namespace, node).await?;
+        self.bed.write_kubeconfig(&token, file, None)
+    }
+
+    /// Starts the operator once more; `index` names its log and port.
+    pub async fn start_operator(&mut self, index: usize) -> Result<()> {
+        let kubeconfig = self.bed.dir().join(format!("operator-{index}.kubeconfig"));
+        self.kubeconfig("lifeboat-operator", None, &kubeconfig).await?;
+        let process = self
+            .bed
+            .spawn_in(
+                None,
+                self.binaries.join("lifeboat-operator"),
+                &["--listen", &format!("0.0.0.0:{}", OPERATOR_PORT + index), "--log-format", "text"],
+                &[
+                    ("KUBECONFIG", kubeconfig.to_string_lossy().as_ref()),
+                    ("POD_NAMESPACE", &self.namespace),
+                    ("POD_NAME", &format!("lifeboat-operator-{index}")),
+                    ("RUST_LOG", "info"),
+                ],
+                &format!("operator-{index}"),
+            )?;
+        if index < self.operators.len() {
+            self.operators[index] = process;
+        } else {
+            self.operators.push(process);
+        }
+        Ok(())
+    }
+
+    /// Starts the agent of a node, within the node's namespaces.
+    pub async fn start_agent(&mut self, node: &str) -> Result<()> {
+        let process = self.spawn_agent(node, "agent", 8081).await?;
+        self.agents.insert(node.to_owned(), process);
+        Ok(())
+    }
+
+    /// Starts an agent of a node under another log name and port.
+    pub async fn spawn_agent(&self, node: &str, log: &str, port: u16) -> Result<ManagedProcess> {
+        let kubeconfig = self.bed.dir().join(format!("agent-{node}.kubeconfig"));
+        let machine = self.node(node)?;
+        self.kubeconfig("lifeboat-agent", Some(machine), &kubeconfig).await?;
+        self.bed.spawn_in(
+            Some(machine),
+            self.binaries.join("lifeboat"),
+            &["agent", "--listen", &format!("0.0.0.0:{port}"), "--log-format", "text"],
+            &[
+                ("KUBECONFIG", kubeconfig.to_string_lossy().as_ref()),
+                ("POD_NAMESPACE", &self.namespace),
+                ("NODE_NAME", node),
+                ("RUST_LOG", "info"),
+            ],
+            log,
+        )
+    }
+
+    /// Waits until the operator calls every member ready.
+    pub async fn wait_members_ready(&self) -> Result<()> {
+        for node in self.node_names() {
+            self.wait_for("etcdm", &node, Duration::from_secs(60), |m| is_condition(m, "Ready", "True")).await?;
+        }
+        Ok(())
+    }
+
+    /// The ends of the logs of everything of ours, for an error message.
+    pub fn log_tails(&self) -> String {
+        self.operators
+            .iter()
+            .chain(self.agents.values())
+            .map(|process| format!("--- {}\n{}\n", process.log().display(), process.log_tail()))
+            .collect()
+    }
+
+    /// Ends everything.
+    pub async fn shutdown(mut self) -> Result<()> {
+        for process in self.operators.iter_mut().chain(self.agents.values_mut()) {
+            process.terminate(Duration::from_secs(10)).await?;
+        }
+        self.bed.shutdown().await
+    }
+}
+
+/// Status of a condition of an object.
+pub fn condition<'o>(object: &'o Value, type_: &str) -> Option<&'o Value> {
+    object.pointer("/status/conditions")?.as_array()?.iter().find(|condition| condition["type"] == type_)
+}
+
+/// Whether a condition has a status.
+pub fn is_condition(object: &Value, type_: &str, status: &str) -> bool {
+    condition(object, type_).is_some_and(|condition| condition["status"] == status)
+}
+
+/// Whether a run is over.
+pub fn is_terminal(object: &Value) -> bool {
+    is_condition(object, "Complete", "True") || is_condition(object, "Failed", "True")
+}

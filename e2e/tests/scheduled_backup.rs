@@ -1,0 +1,203 @@
+//! The main job on real components: a schedule makes verified backups that stock tools can restore.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, is_condition, is_terminal};
+use lifeboat_e2e::kstatus::{Kstatus, kstatus};
+use lifeboat_e2e::manifests::{backup, schedule};
+use lifeboat_e2e::wait::eventually;
+use lifeboat_testbed::EtcdLine;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio::process::Command;
+
+async fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<String> {
+    let output = Command::new(&program).args(args).stdin(Stdio::null()).output().await?;
+    let both = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{:?} {args:?}: {both}", program.as_ref());
+    Ok(both)
+}
+
+/// s3cmd, a stock S3 client from Debian, set up for the testbed's server.
+async fn s3cmd(cluster: &Cluster, args: &[&str]) -> Result<String> {
+    let s3 = cluster.bed.s3();
+    let host = s3.endpoint.trim_start_matches("https://");
+    let mut all = vec![
+        "--no-progress".to_owned(),
+        format!("--access_key={}", s3.access_key),
+        format!("--secret_key={}", s3.secret_key),
+        format!("--host={host}"),
+        format!("--host-bucket={host}"),
+        format!("--ca-certs={}", s3.ca_file.display()),
+        "--region=us-east-1".to_owned(),
+        "--no-check-hostname".to_owned(),
+        "--force".to_owned(),
+    ];
+    all.extend(args.iter().map(|arg| (*arg).to_owned()));
+    run("s3cmd", &all.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
+/// Fetches a backup's archive with stock tools and unpacks it: path of the snapshot file.
+async fn fetch(cluster: &Cluster, backup: &Value) -> Result<std::path::PathBuf> {
+    let dir = cluster.bed.dir().join("fetched");
+    std::fs::create_dir_all(&dir)?;
+    let url = backup["status"]["archive"].as_str().context("no archive")?;
+    let manifest_path = dir.join("manifest.json");
+    s3cmd(cluster, &["get", url, &manifest_path.to_string_lossy()]).await?;
+    let manifest: Value = serde_json::from_slice(&std::fs::read(&manifest_path)?)?;
+    let data = manifest["payload"]["data"].as_str().context("manifest names no data")?;
+    let stored = dir.join("snapshot.db.zst");
+    s3cmd(cluster, &["get", &url.replace("manifest.json", data), &stored.to_string_lossy()]).await?;
+    ensure!(
+        manifest["payload"]["archive"]["sha256"] == hex::encode(Sha256::digest(std::fs::read(&stored)?)),
+        "the manifest's SHA-256 of the archive is wrong"
+    );
+    let snapshot = dir.join("snapshot.db");
+    run("zstd", &["-d", "-f", "-q", &stored.to_string_lossy(), "-o", &snapshot.to_string_lossy()]).await?;
+    Ok(snapshot)
+}
+
+/// Every key and value below /registry/configmaps/default/ that an etcd serves.
+async fn config_maps(etcdctl: &Path, endpoint: &str) -> Result<Value> {
+    let text = run(etcdctl, &["--endpoints", endpoint, "get", "--prefix", "/registry/configmaps/default/", "-w", "json"]).await?;
+    let found: Value = serde_json::from_str(&text)?;
+    Ok(found["kvs"].as_array().context("no keys")?.iter().map(|kv| json!([kv["key"], kv["value"], kv["mod_revision"]])).collect())
+}
+
+/// Restores a snapshot with the line's own etcdutl, starts an etcd on it, and gives the config maps it serves.
+async fn served_after_restore(cluster: &Cluster, snapshot: &Path, line: EtcdLine) -> Result<Value> {
+    let tool = |name: &str| cluster.bed.binaries().of_line(line, name);
+    let data = cluster.bed.dir().join("restored");
+    let _ = std::fs::remove_dir_all(&data);
+    run(tool("etcdutl"), &["snapshot", "restore", &snapshot.to_string_lossy(), "--data-dir", &data.to_string_lossy()]).await?;
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").map(|l| l.local_addr().map(|a| a.port()));
+    let (client, peer) = (free()??, free()??);
+    let endpoint = format!("http://127.0.0.1:{client}");
+    let mut etcd = Command::new(tool("etcd"))
+        .args(["--data-dir", &data.to_string_lossy(), "--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
+        .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}"), "--log-level", "error"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    let etcdctl = tool("etcdctl");
+    let served = eventually("the restored etcd", Duration::from_secs(30), || async {
+        config_maps(&etcdctl, &endpoint).await.map(Some)
+    })
+    .await;
+    etcd.kill().await?;
+    served
+}
+
+async fn scheduled_backup_restores_with_stock_tools(line: EtcdLine, name: &str) -> Result<()> {
+    let cluster = Cluster::start(Setup { etcd_line: line, ..Setup::named(name) }).await?;
+    for index in 0..20 {
+        let value = format!("--from-literal=value={}", "x".repeat(index * 500));
+        cluster.bed.kubectl(&["-n", "default", "create", "configmap", &format!("before-{index}"), &value]).await?;
+    }
+    cluster.create_location("offsite").await?;
+    cluster.apply(&schedule("every-minute", "*/1 * * * *", "offsite")).await?;
+    let good = eventually("two scheduled backups", Duration::from_secs(180), || async {
+        let mut backups = cluster.list("etcdb").await?;
+        backups.retain(|b| is_condition(b, "Complete", "True"));
+        anyhow::Ok((backups.len() >= 2).then_some(backups))
+    })
+    .await
+    .with_context(|| cluster.log_tails())?;
+
+    // What people read.
+    let printed = cluster.kubectl(&["get", "etcdbs,etcdb,etcdbl,etcdm"]).await?;
+    println!("{printed}");
+    ensure!(!printed.contains("<invalid>") && !printed.contains("<unknown>"), "{printed}");
+    for header in ["SCHEDULE", "LAST SUCCESS", "NEXT", "REVISION", "VERIFIED", "DURATION", "PROVIDER", "LAST CHECKED", "DB SIZE", "LEADER"] {
+        ensure!(printed.contains(header), "column {header} is missing:\n{printed}");
+    }
+    ensure!(printed.contains("Content") && printed.contains("S3") && printed.contains("Complete"), "{printed}");
+    for wide in ["etcdbs", "etcdb", "etcdbl", "etcdm"] {
+        println!("{}", cluster.kubectl(&["get", wide, "-o", "wide"]).await?);
+    }
+    let first = good[0]["metadata"]["name"].as_str().unwrap();
+    cluster.kubectl(&["wait", "--for=condition=Complete", &format!("etcdb/{first}"), "--timeout=5s"]).await?;
+    cluster.kubectl(&["wait", "--for=condition=Ready", &format!("etcdb/{first}"), "--timeout=5s"]).await?;
+    ensure!(good.iter().all(|b| kstatus(b) == Kstatus::Current), "kstatus: {good:#?}");
+    // Every digit of what a run costs the API server is counted by it.
+    let selected = cluster.kubectl(&["get", "etcdb", "--field-selector", "status.phase=Complete", "-o", "name"]).await?;
+    ensure!(selected.contains(first), "selectable field status.phase: {selected}");
+
+    // What stock tools make of the archive.
+    let newest = good.iter().max_by_key(|b| b["metadata"]["name"].as_str().unwrap().to_owned()).unwrap();
+    let snapshot = fetch(&cluster, newest).await?;
+    let status_text = run(cluster.bed.binaries().of_line(line, "etcdutl"), &["snapshot", "status", &snapshot.to_string_lossy(), "-w", "json"]).await?;
+    let status: Value = serde_json::from_str(&status_text)?;
+    let shown = &newest["status"];
+    ensure!(status["revision"] == shown["revision"], "revision: etcdutl {status}, status {shown:#}");
+    ensure!(status["totalKey"] == shown["keys"], "keys: etcdutl {status}, status {shown:#}");
+    ensure!(shown["sizeBytes"] == std::fs::metadata(&snapshot)?.len(), "size: {shown:#}");
+    ensure!(shown["sha256"] == hex::encode(Sha256::digest(std::fs::read(&snapshot)?)), "sha256: {shown:#}");
+    let live = cluster.bed.etcdctl(&cluster.bed.nodes()[0], &["get", "--prefix", "/registry/configmaps/default/", "-w", "json"]).await?;
+    let live: Value = serde_json::from_str(&live)?;
+    let live: Value = live["kvs"].as_array().unwrap().iter().map(|kv| json!([kv["key"], kv["value"], kv["mod_revision"]])).collect();
+    let served = served_after_restore(&cluster, &snapshot, line).await?;
+    ensure!(served == live, "the restored etcd serves other keys");
+    ensure!(served.as_array().unwrap().len() >= 20);
+    cluster.shutdown().await
+}
+
+#[tokio::test]
+async fn a_schedule_on_etcd_3_6_makes_backups_that_stock_tools_restore() -> Result<()> {
+    scheduled_backup_restores_with_stock_tools(EtcdLine::V3_6, "sched36").await
+}
+
+async fn backup_by_hand(line: EtcdLine, name: &str) -> Result<()> {
+    let cluster = Cluster::start(Setup { etcd_line: line, ..Setup::named(name) }).await?;
+    cluster.bed.kubectl(&["-n", "default", "create", "configmap", "before"]).await?;
+    cluster.create_location("offsite").await?;
+    cluster.apply(&backup("by-hand", "offsite")).await?;
+    let done = cluster.wait_for("etcdb", "by-hand", Duration::from_secs(60), is_terminal).await?;
+    ensure!(is_condition(&done, "Complete", "True"), "{done:#}");
+    let snapshot = fetch(&cluster, &done).await?;
+    let served = served_after_restore(&cluster, &snapshot, line).await?;
+    ensure!(served.to_string().len() > 100, "{served}");
+    cluster.shutdown().await
+}
+
+#[tokio::test]
+async fn a_backup_by_hand_of_etcd_3_5_restores_with_its_own_tools() -> Result<()> {
+    backup_by_hand(EtcdLine::V3_5, "hand35").await
+}
+
+#[tokio::test]
+async fn a_backup_by_hand_of_etcd_3_7_restores_with_its_own_tools() -> Result<()> {
+    backup_by_hand(EtcdLine::V3_7, "hand37").await
+}
+
+#[tokio::test]
+async fn run_now_starts_a_run_even_where_the_schedule_is_suspended() -> Result<()> {
+    let cluster = Cluster::start(Setup::named("runnow")).await?;
+    cluster.create_location("offsite").await?;
+    let mut nightly = schedule("nightly", "@yearly", "offsite");
+    nightly["spec"]["suspend"] = json!(true);
+    nightly["spec"]["copies"] = json!(2);
+    cluster.apply(&nightly).await?;
+    cluster.wait_for("etcdbs", "nightly", Duration::from_secs(20), |s| is_condition(s, "Suspended", "True")).await?;
+    for value in ["one", "two"] {
+        cluster.kubectl(&["annotate", "--overwrite", "etcdbs", "nightly", &format!("etcd.lifeboat.dev/run-now={value}")]).await?;
+        let wanted = if value == "one" { 2 } else { 4 };
+        eventually(&format!("{wanted} complete backups"), Duration::from_secs(60), || async {
+            let backups = cluster.list("etcdb").await?;
+            anyhow::Ok((backups.iter().filter(|b| is_condition(b, "Complete", "True")).count() == wanted).then_some(()))
+        })
+        .await
+        .with_context(|| cluster.log_tails())?;
+    }
+    let nodes: std::collections::BTreeSet<String> =
+        cluster.list("etcdb").await?.iter().map(|b| b["status"]["assignment"]["nodeName"].to_string()).collect();
+    ensure!(nodes.len() >= 2, "copies of one slot went to one member: {nodes:?}");
+    let listed = s3cmd(&cluster, &["ls", "--recursive", &format!("s3://{BUCKET}/offsite/")]).await?;
+    ensure!(listed.matches("manifest.json").count() == 4 && listed.matches(".db.zst").count() == 4, "{listed}");
+    cluster.shutdown().await
+}
