@@ -1,0 +1,134 @@
+//! The one writer of files on hosts: a reader sees the old content or the new, whole, also after a power cut.
+//!
+//! Temporary file in the same directory, fsync, rename, fsync of the directory. Temporary names begin with a dot,
+//! because the kubelet starts every other file in its manifest directory.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} cannot be {step}: {source}")]
+pub struct WriteError {
+    /// What was being done.
+    pub step: &'static str,
+    /// The file it was for.
+    pub path: PathBuf,
+    /// The system's words.
+    pub source: io::Error,
+}
+
+impl WriteError {
+    fn at<'a>(step: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self { step, path: path.to_owned(), source }
+    }
+}
+
+/// Makes a directory and those above it; new ones get `mode`.
+pub fn make_directory(path: &Path, mode: u32) -> Result<(), WriteError> {
+    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(WriteError::at("made", path))
+}
+
+/// Writes a file with `mode`, replacing what is there.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError> {
+    let temporary = Temporary::write(path, content, mode)?;
+    std::fs::rename(&temporary.0, path).map_err(WriteError::at("renamed into place", path))?;
+    sync_directory(path)
+}
+
+/// Writes a file with `mode` unless one of that name exists; tells whether it was written.
+pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<bool, WriteError> {
+    let temporary = Temporary::write(path, content, mode)?;
+    // A link fails where the name is taken; a rename would replace.
+    match std::fs::hard_link(&temporary.0, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(WriteError::at("linked into place", path)(error)),
+    }
+    drop(temporary);
+    sync_directory(path)?;
+    Ok(true)
+}
+
+/// A temporary file, removed when it goes out of scope; a rename leaves nothing to remove.
+struct Temporary(PathBuf);
+
+impl Temporary {
+    fn write(path: &Path, content: &[u8], mode: u32) -> Result<Self, WriteError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let temporary = Self(path.with_file_name(format!(".{name}.{:016x}.tmp", rand::random::<u64>())));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary.0)
+            .map_err(WriteError::at("created", path))?;
+        // The umask had a say in the mode above; this has not.
+        file.set_permissions(Permissions::from_mode(mode)).map_err(WriteError::at("given its mode", path))?;
+        file.write_all(content).map_err(WriteError::at("written", path))?;
+        file.sync_all().map_err(WriteError::at("synced", path))?;
+        Ok(temporary)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // Nothing to be done about a failure: the name is ours alone and begins with a dot.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), WriteError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    };
+    File::open(directory).and_then(|file| file.sync_all()).map_err(WriteError::at("synced in its directory", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_with_its_mode_and_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        replace(&path, b"a much longer text", 0o644).unwrap();
+        replace(&path, b"short", 0o600).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"short");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_file_that_exists_is_never_created_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        assert!(create_new(&path, b"first", 0o600).unwrap());
+        assert!(!create_new(&path, b"second", 0o600).unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn a_failed_write_names_the_file_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("directory");
+        std::fs::create_dir(&path).unwrap();
+        let words = replace(&path, b"x", 0o600).unwrap_err().to_string();
+        assert!(words.contains(path.to_str().unwrap()), "{words}");
+        assert_eq!(names(dir.path()), ["directory"]);
+    }
+}
