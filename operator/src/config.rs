@@ -1,0 +1,119 @@
+//! Configuration: the command line and its environment, turned once into a validated [`Config`].
+//!
+//! No I/O. Nothing else in the operator reads the environment.
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Version and commit, as `--version` prints them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LIFEBOAT_GIT_COMMIT"), ")");
+
+/// The operator of Lifeboat: makes backups due, assigns them to masters and says what became of them.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "lifeboat-operator", version = VERSION, about)]
+pub struct Arguments {
+    /// Namespace whose objects are served; the operator touches no other. Without it, that of the kubeconfig or the pod.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: Option<String>,
+    /// Name of this replica, in its lease and its events.
+    #[arg(long, env = "POD_NAME", default_value = "lifeboat-operator")]
+    pod_name: String,
+    /// Kubeconfig to use instead of the pod's service account.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env = "LIFEBOAT_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Logs.
+    #[command(flatten)]
+    log: LogArguments,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, clap::Args)]
+struct LogArguments {
+    /// Form of the logs. Without it: text on a terminal, JSON elsewhere.
+    #[arg(long, env = "LIFEBOAT_LOG_FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+    /// What is logged, such as `info` or `lifeboat_operator=debug`.
+    #[arg(long, env = "LIFEBOAT_LOG_LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+/// Form of the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// The configuration of one process.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespace served; `None` means the client's own.
+    pub namespace: Option<String>,
+    /// Name of this replica.
+    pub pod_name: String,
+    /// Kubeconfig, if not in a pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the health server.
+    pub listen: SocketAddr,
+    /// Form of the logs.
+    pub log_format: LogFormat,
+    /// Filter of the logs.
+    pub log_level: String,
+}
+
+impl From<Arguments> for Config {
+    fn from(arguments: Arguments) -> Self {
+        let Arguments { namespace, pod_name, kubeconfig, listen, log } = arguments;
+        let LogArguments { log_format, log_level } = log;
+        let by_output = if std::io::stdout().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+        Self {
+            // A variable that is set but empty means "not set" in every chart.
+            namespace: namespace.filter(|name| !name.is_empty()),
+            pod_name,
+            kubeconfig: kubeconfig.filter(|path| !path.as_os_str().is_empty()),
+            listen,
+            log_format: log_format.unwrap_or(by_output),
+            log_level,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_can_be_set_by_environment() {
+        for argument in Arguments::command().get_arguments() {
+            assert!(argument.get_env().is_some(), "--{} has no variable", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn the_version_names_the_commit() {
+        let shown = Arguments::command().render_version();
+        assert!(shown.contains(env!("CARGO_PKG_VERSION")) && shown.contains(env!("LIFEBOAT_GIT_COMMIT")), "{shown}");
+    }
+
+    #[test]
+    fn an_empty_namespace_means_none() {
+        let arguments = Arguments::try_parse_from(["lifeboat-operator", "--namespace", "", "--log-format", "json"]);
+        let config = Config::from(arguments.unwrap());
+        assert_eq!(config.namespace, None);
+        assert_eq!(config.log_format, LogFormat::Json);
+    }
+}
