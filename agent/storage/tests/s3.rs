@@ -343,3 +343,32 @@ async fn listings_of_thousands_are_whole() {
     let newer = ListRequest { start_after: Some("uid/backups/002495".into()), ..ListRequest::under("uid/backups/") };
     assert_eq!(store.list(&newer).await.unwrap().objects.len(), 5);
 }
+
+/// The SDK's chain reads the environment, which a test cannot change for itself: so this file runs again as a child with
+/// an environment in which there is nothing to find.
+#[test]
+fn a_node_without_any_credentials_is_told_so() {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_without_any_credentials", "--ignored", "--nocapture"])
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("HOME", "/nonexistent")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&child.stderr));
+}
+
+#[tokio::test]
+#[ignore = "run by a_node_without_any_credentials_is_told_so, in an environment of its own"]
+async fn child_without_any_credentials() {
+    let nothing = S3Config { bucket: BUCKET.into(), ..S3Config::default() };
+    let error = S3Store::connect(nothing.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("spec.s3.region"), "{error}");
+
+    let endpoint = Some("http://127.0.0.1:9".to_owned());
+    let store = S3Store::connect(S3Config { endpoint, ..nothing }).await.unwrap();
+    let error = store.head(&key("a")).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::CredentialsMissing, "{error}");
+    assert!(error.to_string().contains("credentialsSecretRef"), "{error}");
+}

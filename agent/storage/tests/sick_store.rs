@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lifeboat_storage::{
-    Credentials, ErrorClass, ListRequest, ObjectKey, ObjectStore, PutMode, S3Config, S3Store, Timeouts,
+    Credentials, ErrorClass, ListRequest, ObjectKey, ObjectMeta, ObjectStore, Part, PutMode, S3Config, S3Store,
+    StoreError, Timeouts,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -18,6 +19,8 @@ use tokio::net::TcpListener;
 enum Ill {
     /// Sends this and closes.
     Says(&'static str),
+    /// Answers by the request's first line, and closes.
+    Answers(fn(&str) -> &'static str),
     /// Sends this and then nothing more, for ever.
     FallsSilentAfter(&'static str),
 }
@@ -44,6 +47,17 @@ async fn ill_store(ill: Ill) -> (S3Store, Arc<AtomicUsize>) {
                 match ill {
                     Ill::Says(answer) => {
                         let _ = stream.write_all(answer.as_bytes()).await;
+                        let _ = stream.shutdown().await;
+                    }
+                    Ill::Answers(choose) => {
+                        // The request's body has to be taken before the connection may close.
+                        let text = String::from_utf8_lossy(&head).into_owned();
+                        let _ = tokio::time::timeout(Duration::from_millis(200), async {
+                            let mut buffer = [0_u8; 4096];
+                            while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+                        })
+                        .await;
+                        let _ = stream.write_all(choose(text.lines().next().unwrap()).as_bytes()).await;
                         let _ = stream.shutdown().await;
                     }
                     Ill::FallsSilentAfter(answer) => {
@@ -145,4 +159,73 @@ async fn a_listing_cut_off_without_a_token_is_no_listing() {
     let (store, _) = ill_store(Ill::Says(answer)).await;
     let error = store.list_all("", 10).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::Unavailable, "{error}");
+}
+
+/// A store that has forgotten an upload when it is completed, as all do once it is; HEAD then says what is there.
+fn forgets_uploads(request: &str, head: &'static str) -> &'static str {
+    match request {
+        post if post.starts_with("POST") && post.contains("?uploads") => {
+            "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n\
+             <InitiateMultipartUploadResult><UploadId>u1</UploadId></InitiateMultipartUploadResult>"
+        }
+        put if put.starts_with("PUT") => {
+            "HTTP/1.1 200 OK\r\nETag: \"part\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        }
+        post if post.starts_with("POST") => {
+            "HTTP/1.1 404 Not Found\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n\
+             <Error><Code>NoSuchUpload</Code><Message>The upload may have been completed.</Message></Error>"
+        }
+        head_request if head_request.starts_with("HEAD") => head,
+        _ => {
+            "HTTP/1.1 404 Not Found\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n\
+             <Error><Code>NoSuchKey</Code></Error>"
+        }
+    }
+}
+
+async fn complete_with(ill: Ill) -> Result<ObjectMeta, StoreError> {
+    let (store, _) = ill_store(ill).await;
+    let upload = store.begin_upload(&key()).await.unwrap();
+    let part = Part { number: 1, offset: 0, body: Bytes::from_static(b"four") };
+    let receipt = upload.put_part(part).await.unwrap();
+    upload.complete(vec![receipt]).await
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_because_it_was_completed_is_a_success() {
+    let meta = complete_with(Ill::Answers(|request| {
+        forgets_uploads(request, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nETag: \"whole\"\r\nConnection: close\r\n\r\n")
+    }))
+    .await
+    .unwrap();
+    assert_eq!(meta.size, 4);
+}
+
+#[tokio::test]
+async fn an_upload_that_is_gone_with_another_or_no_object_there_is_lost() {
+    let other: fn(&str) -> &'static str = |request| {
+        forgets_uploads(request, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nETag: \"other\"\r\nConnection: close\r\n\r\n")
+    };
+    let none: fn(&str) -> &'static str =
+        |request| forgets_uploads(request, "HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n");
+    for answers in [other, none] {
+        let outcome = complete_with(Ill::Answers(answers)).await;
+        assert!(matches!(outcome, Err(StoreError::NotFound { .. })), "{outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_came_out_short_is_corrupt() {
+    let outcome = complete_with(Ill::Answers(|request| match request {
+        complete if complete.starts_with("POST") && complete.contains("uploadId=") => {
+            "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n\
+             <CompleteMultipartUploadResult><ETag>whole</ETag></CompleteMultipartUploadResult>"
+        }
+        other => forgets_uploads(
+            other,
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: \"whole\"\r\nConnection: close\r\n\r\n",
+        ),
+    }))
+    .await;
+    assert!(matches!(outcome, Err(StoreError::Corrupt { .. })), "{outcome:?}");
 }
