@@ -49,6 +49,10 @@ e2e: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## tests against the real com
 test: ## everything: lints, unit tests, storage against a real S3 server, the process tier; prints totals
 	@hack/test.sh
 
+.PHONY: measure
+measure: tools dist ## what a backup of 1 GiB costs: time, memory, API writes
+	cargo run -q --release --locked -p lifeboat-e2e --bin lifeboat-measure
+
 .PHONY: demo
 demo: ## a real control plane with Lifeboat at work; left running
 	@hack/demo.sh up

@@ -4,6 +4,8 @@
 //! Everything a testbed starts hangs on a pipe that its owner holds: when the owner dies, however it dies, the kernel ends the
 //! namespaces with every process, mount and interface in them. Only directories are left for [`sweep`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod binaries;
 mod client;
 mod kubeadm;

@@ -100,7 +100,8 @@ async fn run_up(Up { dir, etcd, masters, api_servers, scheduler, keep }: Up) -> 
         // What has been started ends with this process.
         () = &mut stopped => return Ok(()),
     };
-    say(&format!("ready\nexport KUBECONFIG={}", bed.kubeconfig().display()))?;
+    // Whoever waited for the first line may have closed the pipe behind it; that must not end the testbed.
+    let _ = say(&format!("ready\nexport KUBECONFIG={}", bed.kubeconfig().display()));
     stopped.await;
     bed.shutdown().await
 }

@@ -60,6 +60,13 @@ impl Network {
         ))
     }
 
+    /// Takes the host's interface away at once. It would vanish with the hub too, but only when the kernel gets round to it, a moment
+    /// after the hub's last process.
+    pub(crate) fn disconnect_hub(self) {
+        // Gone already is fine.
+        let _ = host_ip(&format!("link delete {}\n", uplink(self.subnet)));
+    }
+
     /// Plugs a machine in, under a port name that the hub knows it by.
     pub(crate) fn plug(self, hub: &Machine, machine: &Machine, port: &str, address: Ipv4Addr) -> Result<()> {
         let pid = machine.init().pid;

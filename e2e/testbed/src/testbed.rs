@@ -33,6 +33,7 @@ pub struct Testbed {
     s3: S3,
     nodes: Vec<Node>,
     hub: Machine,
+    network: Network,
     kubeconfig: PathBuf,
     binaries: Binaries,
     options: Options,
@@ -88,6 +89,7 @@ impl Testbed {
             s3,
             nodes,
             hub,
+            network,
             kubeconfig: super_admin,
             binaries,
             options,
@@ -231,7 +233,7 @@ impl Testbed {
     /// Address of the hub.
     #[must_use]
     pub fn hub_address(&self) -> std::net::Ipv4Addr {
-        Network::new(self._claim.subnet).hub()
+        self.network.hub()
     }
 
     /// Pulls a node's network cable: peers and clients get no answer, not even a refusal. It still reaches itself.
@@ -316,6 +318,7 @@ impl Drop for Testbed {
         self.nodes.iter().for_each(|node| node.machine.power_off());
         self.s3.machine.power_off();
         self.hub.power_off();
+        self.network.disconnect_hub();
     }
 }
 
