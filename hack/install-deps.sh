@@ -3,9 +3,9 @@
 set -euo pipefail
 packages=(
   ca-certificates gcc libc6-dev make git pkg-config   # building
-  protobuf-compiler                                   # etcd-client's build
+  protobuf-compiler libprotobuf-dev                   # etcd-client's build; the second holds the well-known types
   iproute2 util-linux openssl iptables curl           # testbed: namespaces, wires, the store's certificates, faults
-  zstd age                                            # what a human decompresses and decrypts backups with
+  zstd age s3cmd                                      # what a human fetches, decompresses and decrypts backups with
 )
 missing=()
 for package in "${packages[@]}"; do

@@ -10,4 +10,4 @@ pub mod snapshot;
 pub mod status;
 
 #[cfg(test)]
-mod server;
+pub mod server;

@@ -1,6 +1,61 @@
-//! Placeholder.
+//! `lifeboat`: reads the command line, starts what was asked for, and says how it ended.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod archive;
+mod backup;
+mod cli;
+mod daemon;
 mod etcd;
 mod host;
+mod location;
+mod version;
 
-fn main() {}
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
+use lifeboat_process::logging::start_logging;
+
+use crate::cli::{Cli, Command};
+use crate::daemon::config::{AgentArguments, Config};
+
+/// Reading, verifying, compressing and uploading go on at once; every further thread costs memory.
+const WORKER_THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Agent(arguments) => run_agent(*arguments),
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run_agent(arguments: AgentArguments) -> ExitCode {
+    if let Err(error) = start_logging(&arguments.log) {
+        // Nothing is logged yet.
+        let _ = writeln!(std::io::stderr(), "--log-level {}: {error}", arguments.log.log_level);
+        return ExitCode::from(2);
+    }
+    match start_agent(arguments.into()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "the agent ends");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_agent(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(daemon::run::run(config));
+    // Watches and connections need no farewell.
+    runtime.shutdown_background();
+    Ok(result?)
+}

@@ -69,6 +69,13 @@ impl BackupId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The time in it; `None` where the digits are no time.
+    pub fn time(&self) -> Option<Timestamp> {
+        let stamp = self.0.get(..15)?;
+        let civil = jiff::civil::DateTime::strptime("%Y%m%d-%H%M%S", stamp).ok()?;
+        Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    }
 }
 
 impl fmt::Display for BackupId {
@@ -122,6 +129,7 @@ mod tests {
         assert!(id.as_str().starts_with("20261124-020304-"), "{id}");
         assert_eq!(id.as_str().len(), 24);
         assert_eq!(id.as_str().parse::<BackupId>().unwrap(), id);
+        assert_eq!(id.time(), Some("2026-11-24T02:03:04Z".parse().unwrap()));
     }
 
     #[test]

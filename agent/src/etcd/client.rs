@@ -44,6 +44,12 @@ pub struct MemberClient {
     client: Client,
 }
 
+impl std::fmt::Debug for MemberClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemberClient").field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
 impl MemberClient {
     /// Reads the certificates and makes a client; the member itself is first spoken to by a call.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self, EtcdError> {

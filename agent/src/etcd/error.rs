@@ -147,14 +147,6 @@ impl EtcdError {
         }
     }
 
-    /// Whether no member of the cluster can do better; one node's trouble never is.
-    pub const fn is_permanent(&self) -> bool {
-        match self.class() {
-            EtcdErrorClass::Request => true,
-            EtcdErrorClass::Unavailable | EtcdErrorClass::Access | EtcdErrorClass::Transfer => false,
-        }
-    }
-
     /// The cause in the words of whoever reported it, without our advice.
     pub fn words(&self) -> String {
         match self {
@@ -214,11 +206,16 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> Chain {
     while let Some(error) = cause {
         chain.is_transport = true;
         chain.words = error.to_string();
-        let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        chain.is_tls |= error.is::<rustls::Error>() || io.is_some_and(|inner| inner.is::<rustls::Error>());
+        chain.is_tls |= is_tls(error);
         cause = error.source();
     }
     chain
+}
+
+/// Whether TLS failed. An I/O error is no cause of what it wraps, and may wrap another: `source` leaves both out.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_tls(inner))
 }
 
 #[cfg(test)]

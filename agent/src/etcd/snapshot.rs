@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, Stream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt};
 use tokio::time::Instant;
 
 use super::client::MemberClient;
@@ -156,7 +156,8 @@ impl SnapshotStream {
     }
 
     /// The chunks as a stream that ends with the snapshot or after the first error.
-    pub fn into_stream(self) -> impl Stream<Item = Result<Chunk, EtcdError>> + Send + 'static {
+    #[cfg(test)]
+    pub fn into_stream(self) -> impl stream::Stream<Item = Result<Chunk, EtcdError>> + Send + 'static {
         stream::unfold(Some(self), |state| async move {
             let mut state = state?;
             match state.next_chunk().await {

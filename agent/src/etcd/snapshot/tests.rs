@@ -21,7 +21,7 @@ async fn open(request: SnapshotRequest, messages: Messages) -> Result<SnapshotSt
 }
 
 /// The first data, then nothing but what `after` gives.
-fn data_then(after: impl Stream<Item = Message> + Send + 'static) -> Messages {
+fn data_then(after: impl stream::Stream<Item = Message> + Send + 'static) -> Messages {
     stream::iter([message(100, 1000)]).chain(after).map(Ok).boxed()
 }
 
@@ -100,7 +100,7 @@ async fn a_rate_that_cannot_do_is_refused_before_reading() {
     let messages = stream::iter([message(10, 1_000_000)]).map(Ok).boxed();
     let error = open(request(1_000, 1_000, Some(1_000)), messages).await.err().unwrap();
     assert!(matches!(error, EtcdError::RateTooLow { total: 1_000_042, .. }), "{error}");
-    assert!(error.is_permanent());
+    assert_eq!(error.class(), crate::etcd::error::EtcdErrorClass::Request);
 }
 
 #[tokio::test]

@@ -1,0 +1,375 @@
+//! One pass from etcd to the store: read → verify, and read → compress → parts → upload, all at once.
+//!
+//! The object appears only after the verifier agreed to every byte, and is read back by size and checksum. On any error,
+//! time-out or cancellation the upload is thrown away. What is listed as a backup is decided elsewhere, by a manifest.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lifeboat_snapshot::{Facts, Level, Options, SnapshotError, Verifier};
+use lifeboat_storage::{ObjectKey, ObjectStore, Part, PartReceipt, RetryPolicy, StoreError, Upload, retry};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::encode::{EncodeError, Encoded, encode};
+use super::progress::{Progress, Stage};
+use super::spool::{Spool, SpoolError, SpoolLimits, SpoolReader, open_spool};
+use crate::etcd::client::MemberClient;
+use crate::etcd::error::EtcdError;
+use crate::etcd::snapshot::{SnapshotRequest, SnapshotStream, open_snapshot};
+
+/// Parts that go up at once.
+const UPLOADS: usize = 2;
+/// Chunks of 32 KiB between reader and each of its two readers.
+const CHUNKS: usize = 32;
+/// Longest that a store may be away before the try is given up; the next may be luckier elsewhere.
+const STORE_PATIENCE: Duration = Duration::from_secs(180);
+/// Longest for clearing up after a failure.
+const CLEAN_UP: Duration = Duration::from_secs(15);
+/// A full spool is told this much before etcd's own limit, or the limit would be blamed.
+const SPOOL_MARGIN: u32 = 20;
+
+/// What is to be transferred, and within which bounds.
+#[derive(Debug)]
+pub struct Transfer {
+    /// The member to read.
+    pub client: MemberClient,
+    /// How it is read.
+    pub snapshot: SnapshotRequest,
+    /// How much is proven.
+    pub level: Level,
+    /// zstd's level.
+    pub zstd_level: i32,
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// Where in it.
+    pub key: ObjectKey,
+    /// Directory for parts that wait; this transfer's own.
+    pub spool_directory: PathBuf,
+    /// Bytes in it at most.
+    pub spool_bytes: u64,
+    /// When everything must be over.
+    pub deadline: Instant,
+}
+
+/// What was transferred.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transferred {
+    /// The snapshot.
+    pub facts: Facts,
+    /// The archive.
+    pub encoded: Encoded,
+}
+
+/// Why nothing was transferred.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// etcd did not deliver.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// What etcd delivered is no sound snapshot.
+    #[error("the snapshot that etcd sent is not sound: {0}")]
+    Snapshot(#[from] SnapshotError),
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No place for parts that wait.
+    #[error(transparent)]
+    Spool(SpoolError),
+    /// The compressor failed.
+    #[error("compressing the snapshot: {0}")]
+    Compress(#[source] std::io::Error),
+    /// Time is up.
+    #[error("the time for this try was up while {0}")]
+    Deadline(&'static str),
+    /// The caller gave it up.
+    #[error("cancelled")]
+    Cancelled,
+    /// A stage ended because another did, or a thread died.
+    #[error("a stage of the transfer ended unexpectedly")]
+    Stopped,
+}
+
+/// Carries a transfer out.
+///
+/// # Errors
+/// The first cause; then nothing is left in the store, as far as the store can be reached.
+pub async fn run_transfer(
+    transfer: Transfer,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<Transferred, TransferError> {
+    let Transfer { client, snapshot, level, zstd_level, store, key, spool_directory, spool_bytes, deadline } = transfer;
+    let stop = cancel.child_token();
+    let _alarm = Alarm::set(deadline, stop.clone());
+    // The store first: where it cannot be used, etcd is left in peace.
+    let policy = patience(deadline);
+    let upload = retry("beginning an upload", policy, &stop, || store.begin_upload(&key)).await;
+    let upload: Arc<dyn Upload> = match upload {
+        Ok(upload) => Arc::from(upload),
+        Err(error) => return Err(ended(error.into(), deadline, cancel, "waiting for the store")),
+    };
+    let outcome = async {
+        progress.enter(Stage::Reading);
+        let stream = open_snapshot(&client, snapshot).await?;
+        let limits = SpoolLimits {
+            directory: spool_directory,
+            disk_bytes: spool_bytes,
+            deadline: Instant::now() + snapshot.limits.transfer - snapshot.limits.transfer / SPOOL_MARGIN,
+        };
+        let spool = open_spool(limits, stop.clone());
+        let stages = Stages { stream, level, zstd_level, spool, upload: Arc::clone(&upload), deadline };
+        let (transferred, receipts) = stages.run(progress, &stop).await?;
+        let policy = patience(deadline);
+        retry("completing the upload", policy, &stop, || upload.complete(receipts.clone())).await?;
+        Ok(transferred)
+    }
+    .await;
+    match outcome {
+        Ok(transferred) => Ok(transferred),
+        Err(error) => {
+            stop.cancel();
+            throw_away(upload.as_ref(), store.as_ref(), &key).await;
+            let doing = match progress.stage() {
+                Stage::Waiting | Stage::Preparing => "preparing",
+                Stage::Reading => "etcd was read",
+                Stage::Uploading | Stage::Publishing => "the store took the rest of the archive",
+            };
+            Err(ended(error, deadline, cancel, doing))
+        }
+    }
+}
+
+/// The cause behind an error that follows from time or cancellation.
+fn ended(error: TransferError, deadline: Instant, cancel: &CancellationToken, doing: &'static str) -> TransferError {
+    match error {
+        TransferError::Stopped | TransferError::Cancelled | TransferError::Store(StoreError::Cancelled { .. }) => {
+            if cancel.is_cancelled() {
+                TransferError::Cancelled
+            } else if Instant::now() >= deadline {
+                TransferError::Deadline(doing)
+            } else {
+                error
+            }
+        }
+        TransferError::Etcd(_)
+        | TransferError::Snapshot(_)
+        | TransferError::Store(_)
+        | TransferError::Spool(_)
+        | TransferError::Compress(_)
+        | TransferError::Deadline(_) => error,
+    }
+}
+
+fn patience(deadline: Instant) -> RetryPolicy {
+    RetryPolicy::until(STORE_PATIENCE.min(deadline.saturating_duration_since(Instant::now())))
+}
+
+/// Cancels a token at a time, unless it is dropped before.
+struct Alarm(tokio::task::JoinHandle<()>);
+
+impl Alarm {
+    fn set(at: Instant, token: CancellationToken) -> Self {
+        Self(tokio::spawn(async move {
+            tokio::time::sleep_until(at).await;
+            token.cancel();
+        }))
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Parts, and an object that a completion whose answer was lost may have made.
+async fn throw_away(upload: &dyn Upload, store: &dyn ObjectStore, key: &ObjectKey) {
+    let clearing = async {
+        upload.abort().await?;
+        store.delete(key).await
+    };
+    let words = match tokio::time::timeout(CLEAN_UP, clearing).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("no answer within {} s", CLEAN_UP.as_secs()),
+    };
+    tracing::warn!(key = %key, error = words, "an unfinished upload was left with the store");
+}
+
+/// Everything that runs at once.
+struct Stages {
+    stream: SnapshotStream,
+    level: Level,
+    zstd_level: i32,
+    spool: (Spool, SpoolReader),
+    upload: Arc<dyn Upload>,
+    deadline: Instant,
+}
+
+impl Stages {
+    async fn run(
+        self,
+        progress: &Arc<Progress>,
+        stop: &CancellationToken,
+    ) -> Result<(Transferred, Vec<PartReceipt>), TransferError> {
+        let Self { stream, level, zstd_level, spool: (spool, parts), upload, deadline } = self;
+        let size = stream.size;
+        progress.expect(size);
+        let is_whole = Arc::new(AtomicBool::new(false));
+        let (to_verifier, for_verifier) = mpsc::channel(CHUNKS);
+        let (to_encoder, for_encoder) = mpsc::channel(CHUNKS);
+        let whole = Arc::clone(&is_whole);
+        let verifying = tokio::task::spawn_blocking(move || verify(for_verifier, level, &whole));
+        let whole = Arc::clone(&is_whole);
+        let encoding = tokio::task::spawn_blocking(move || compress(for_encoder, zstd_level, size, spool, &whole));
+        let reading = async {
+            let read = read_all(stream, [to_verifier, to_encoder], progress, &is_whole, stop).await;
+            progress.enter(Stage::Uploading);
+            read
+        };
+        // Whichever fails first ends the others.
+        let (read, uploaded, verified, encoded) = tokio::join!(
+            or_stop(reading, stop),
+            or_stop(upload_all(parts, upload, deadline, stop), stop),
+            or_stop(async { verifying.await.unwrap_or(Err(TransferError::Stopped)) }, stop),
+            or_stop(async { encoding.await.unwrap_or(Err(TransferError::Stopped)) }, stop),
+        );
+        match (read, uploaded, verified, encoded) {
+            (Ok(()), Ok(receipts), Ok(facts), Ok(encoded)) => Ok((Transferred { facts, encoded }, receipts)),
+            (read, uploaded, verified, encoded) => {
+                Err(first_cause([read.err(), uploaded.err(), verified.err(), encoded.err()]))
+            }
+        }
+    }
+}
+
+async fn or_stop<T>(
+    stage: impl Future<Output = Result<T, TransferError>>,
+    stop: &CancellationToken,
+) -> Result<T, TransferError> {
+    let outcome = stage.await;
+    if outcome.is_err() {
+        stop.cancel();
+    }
+    outcome
+}
+
+/// The cause among what the stages said: one that stopped because another did is none. A stream that was cut off is told
+/// by the verifier, in better words than the compressor's.
+fn first_cause(errors: [Option<TransferError>; 4]) -> TransferError {
+    let told = errors.into_iter().flatten();
+    told.fold(TransferError::Stopped, |cause, error| match cause {
+        TransferError::Stopped => error,
+        cause => cause,
+    })
+}
+
+/// Reads the stream to its end, for both readers of it; then notes that it was whole as far as the server is concerned.
+async fn read_all(
+    mut stream: SnapshotStream,
+    readers: [mpsc::Sender<Bytes>; 2],
+    progress: &Progress,
+    is_whole: &AtomicBool,
+    stop: &CancellationToken,
+) -> Result<(), TransferError> {
+    let [verifier, encoder] = readers;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(TransferError::Stopped),
+            next = stream.next_chunk() => next?,
+        };
+        let Some(chunk) = next else {
+            is_whole.store(true, Ordering::Release);
+            return Ok(());
+        };
+        progress.add(chunk.bytes.len() as u64);
+        // A reader that is gone has said why itself.
+        let passed_on = async {
+            verifier.send(chunk.bytes.clone()).await?;
+            encoder.send(chunk.bytes).await
+        };
+        if passed_on.await.is_err() {
+            return Err(TransferError::Stopped);
+        }
+    }
+}
+
+/// Checks the bytes as they come. Blocking.
+fn verify(mut chunks: mpsc::Receiver<Bytes>, level: Level, is_whole: &AtomicBool) -> Result<Facts, TransferError> {
+    let mut verifier = Verifier::new(Options { level, ..Options::default() });
+    while let Some(chunk) = chunks.blocking_recv() {
+        verifier.update(&chunk)?;
+    }
+    if !is_whole.load(Ordering::Acquire) {
+        return Err(TransferError::Stopped);
+    }
+    Ok(verifier.finish()?)
+}
+
+/// Compresses the bytes as they come. Blocking.
+fn compress(
+    chunks: mpsc::Receiver<Bytes>,
+    level: i32,
+    size: u64,
+    spool: Spool,
+    is_whole: &AtomicBool,
+) -> Result<Encoded, TransferError> {
+    encode(chunks, level, size, spool).map_err(|error| match error {
+        EncodeError::Spool(SpoolError::Closed) => TransferError::Stopped,
+        EncodeError::Spool(error) => TransferError::Spool(error),
+        // Shorter than announced, because nobody read on.
+        EncodeError::Compress(_) if !is_whole.load(Ordering::Acquire) => TransferError::Stopped,
+        EncodeError::Compress(source) => TransferError::Compress(source),
+    })
+}
+
+/// Sends parts, a few at once, until the spool is closed and empty.
+async fn upload_all(
+    parts: SpoolReader,
+    upload: Arc<dyn Upload>,
+    deadline: Instant,
+    stop: &CancellationToken,
+) -> Result<Vec<PartReceipt>, TransferError> {
+    let parts = Arc::new(Mutex::new(parts));
+    let mut workers = JoinSet::new();
+    for _ in 0..UPLOADS {
+        workers.spawn(upload_some(Arc::clone(&parts), Arc::clone(&upload), deadline, stop.clone()));
+    }
+    drop(parts);
+    let mut receipts = Vec::new();
+    while let Some(worker) = workers.join_next().await {
+        // Dropping the set ends the others.
+        receipts.append(&mut worker.unwrap_or(Err(TransferError::Stopped))?);
+    }
+    Ok(receipts)
+}
+
+async fn upload_some(
+    parts: Arc<Mutex<SpoolReader>>,
+    upload: Arc<dyn Upload>,
+    deadline: Instant,
+    stop: CancellationToken,
+) -> Result<Vec<PartReceipt>, TransferError> {
+    let mut receipts = Vec::new();
+    loop {
+        let next = parts.lock().await.next().await.map_err(TransferError::Spool)?;
+        let Some(part) = next else { return Ok(receipts) };
+        let doing = format!("uploading part {}", part.number);
+        let send = || upload.put_part(Part { number: part.number, offset: part.offset, body: part.body.clone() });
+        match retry(&doing, patience(deadline), &stop, send).await {
+            Ok(receipt) => receipts.push(receipt),
+            Err(StoreError::Cancelled { .. }) => return Err(TransferError::Stopped),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Why a backup did not come about, with the reason that people and the operator read. Pure.
+
+use lifeboat_crds::document::DocumentError;
+use lifeboat_crds::{BackupId, Reason, TaskError};
+use lifeboat_storage::{ErrorClass, StoreError};
+
+use crate::archive::spool::SpoolError;
+use crate::archive::transfer::TransferError;
+use crate::etcd::error::{EtcdError, EtcdErrorClass};
+use crate::location::{LocationError, store_reason};
+
+/// The outcome of an attempt that made no archive.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The location cannot be used.
+    #[error("{0}")]
+    Location(#[source] LocationError),
+    /// The location may only be read.
+    #[error("location {0:?} is ReadOnly: back up to another, or set its spec.accessMode to ReadWrite")]
+    ReadOnly(String),
+    /// A field that this version cannot serve.
+    #[error("{0} is not supported by this version")]
+    NotSupported(&'static str),
+    /// This host's files lead to no etcd.
+    #[error("this master's etcd cannot be reached: {0}")]
+    NoMember(String),
+    /// etcd did not answer.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
+    /// The transfer failed.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
+    /// The store failed at a small question.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A document cannot be written or read.
+    #[error("the manifest in the store: {0}")]
+    Document(#[from] DocumentError),
+    /// Somebody put another backup's manifest there.
+    #[error("the manifest of backup {expected} in the store says that it is of {found}: look at who writes there")]
+    ForeignManifest {
+        /// Whose place it is.
+        expected: BackupId,
+        /// What it says.
+        found: BackupId,
+    },
+    /// The agent was stopped or the object went away under it.
+    #[error("the attempt was interrupted")]
+    Interrupted,
+}
+
+impl BackupError {
+    /// The reason from the closed list.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Location(error) => match error.reason() {
+                // Here a store that is away is a try that failed; whether the location is away is for its probe to say.
+                Reason::LocationUnavailable => Reason::UploadFailed,
+                reason => reason,
+            },
+            Self::ReadOnly(_) => Reason::AccessDenied,
+            Self::NotSupported(_) => Reason::NotSupported,
+            Self::NoMember(_) => Reason::NoHealthyMember,
+            Self::Etcd(error) => etcd_reason(error),
+            Self::Transfer(error) => transfer_reason(error),
+            Self::Store(error) => upload_reason(error),
+            Self::Document(_) | Self::ForeignManifest { .. } => Reason::VerificationFailed,
+            Self::Interrupted => Reason::Interrupted,
+        }
+    }
+
+    /// As it is written into the execution's result.
+    pub fn to_task_error(&self) -> TaskError {
+        TaskError::new(self.reason(), self.to_string())
+    }
+
+    /// Whether nobody wants to hear of it: the work was taken away, or the agent ends and another repeats the attempt.
+    pub fn is_interruption(&self) -> bool {
+        match self {
+            Self::Interrupted
+            | Self::Transfer(TransferError::Cancelled)
+            | Self::Store(StoreError::Cancelled { .. }) => true,
+            Self::Location(_)
+            | Self::ReadOnly(_)
+            | Self::NotSupported(_)
+            | Self::NoMember(_)
+            | Self::Etcd(_)
+            | Self::Transfer(_)
+            | Self::Store(_)
+            | Self::Document(_)
+            | Self::ForeignManifest { .. } => false,
+        }
+    }
+}
+
+fn etcd_reason(error: &EtcdError) -> Reason {
+    match error.class() {
+        EtcdErrorClass::Unavailable => Reason::NoHealthyMember,
+        EtcdErrorClass::Access | EtcdErrorClass::Transfer | EtcdErrorClass::Request => Reason::SnapshotFailed,
+    }
+}
+
+fn transfer_reason(error: &TransferError) -> Reason {
+    match error {
+        TransferError::Etcd(error) => etcd_reason(error),
+        TransferError::Snapshot(_) => Reason::VerificationFailed,
+        TransferError::Store(error) => upload_reason(error),
+        TransferError::Spool(SpoolError::Full { .. } | SpoolError::File { .. }) => Reason::InsufficientSpool,
+        TransferError::Spool(SpoolError::Damaged { .. }) => Reason::VerificationFailed,
+        TransferError::Spool(SpoolError::Closed) | TransferError::Stopped | TransferError::Compress(_) => {
+            Reason::SnapshotFailed
+        }
+        TransferError::Deadline(_) => Reason::DeadlineExceeded,
+        TransferError::Cancelled => Reason::Interrupted,
+    }
+}
+
+/// A store that is away or full makes an upload fail; everything else it says is about the location.
+fn upload_reason(error: &StoreError) -> Reason {
+    match error.class() {
+        ErrorClass::Unavailable
+        | ErrorClass::Full
+        | ErrorClass::Missing
+        | ErrorClass::Conflict
+        | ErrorClass::TooLarge => Reason::UploadFailed,
+        ErrorClass::Cancelled => Reason::Interrupted,
+        ErrorClass::Refused
+        | ErrorClass::CredentialsMissing
+        | ErrorClass::Misconfigured
+        | ErrorClass::NotSupported
+        | ErrorClass::Corrupt
+        | ErrorClass::Held => store_reason(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lifeboat_snapshot::SnapshotError;
+
+    use super::*;
+
+    #[test]
+    fn each_kind_of_trouble_has_its_reason() {
+        let away = || StoreError::Unavailable { store: "s3://b".into(), words: "refused".into() };
+        let denied = StoreError::AccessDenied { store: "s3://b".into(), words: "no".into(), check: "keys" };
+        let silent = EtcdError::NoAnswer { url: "https://127.0.0.1:2379".into(), within: Duration::from_secs(5) };
+        let cases = [
+            (BackupError::Store(away()), Reason::UploadFailed),
+            (BackupError::Location(LocationError::Store(away())), Reason::UploadFailed),
+            (BackupError::Store(denied), Reason::AccessDenied),
+            (BackupError::Etcd(silent), Reason::NoHealthyMember),
+            (TransferError::Snapshot(SnapshotError::NoMeta).into(), Reason::VerificationFailed),
+            (TransferError::Deadline("reading").into(), Reason::DeadlineExceeded),
+        ];
+        for (error, reason) in cases {
+            assert_eq!(error.reason(), reason, "{error}");
+            assert!(!error.is_interruption());
+        }
+        assert!(BackupError::Transfer(TransferError::Cancelled).is_interruption());
+    }
+}

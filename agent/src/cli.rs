@@ -1,0 +1,56 @@
+//! The command line. No I/O; what a command does is its own room's business.
+
+use clap::{Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::daemon::config::AgentArguments;
+use crate::version::VERSION;
+
+/// Backup and restore of the etcd of self-hosted Kubernetes control planes.
+#[derive(Debug, Parser)]
+#[command(name = "lifeboat", version = VERSION, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the agent of a master (the DaemonSet's process).
+    Agent(Box<AgentArguments>),
+    /// Print completion for a shell, such as `source <(lifeboat completion bash)`.
+    Completion {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_the_agent_can_be_set_by_environment() {
+        let cli = Cli::command();
+        let agent = cli.find_subcommand("agent").unwrap();
+        for argument in agent.get_arguments().filter(|argument| argument.get_id() != "help") {
+            assert!(argument.get_env().is_some(), "--{} has no variable", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn directories_are_names_and_absolute_paths() {
+        let parse =
+            |directory: &str| Cli::try_parse_from(["lifeboat", "agent", "--node-name", "m1", "--directory", directory]);
+        assert!(parse("nfs=/mnt/nfs,usb=/mnt/usb").is_ok());
+        assert!(parse("nfs").is_err() && parse("nfs=relative").is_err() && parse("=/mnt").is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! Configuration of the agent: flags and their environment, turned once into a validated [`Config`]. No I/O.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use lifeboat_crds::NodeName;
+use lifeboat_process::logging::LogArguments;
+
+use crate::host::discovery::Overrides;
+use crate::host::files::{HostOptions, HostRoot};
+
+/// Runs the agent of one master; started by the DaemonSet of the chart.
+#[derive(Clone, Debug, clap::Args)]
+pub struct AgentArguments {
+    /// Name of this node in Kubernetes.
+    #[arg(long, env = "NODE_NAME")]
+    node_name: String,
+    /// Namespace whose objects are served. Without it, that of the kubeconfig or the pod.
+    #[arg(long, env = "POD_NAMESPACE")]
+    namespace: Option<String>,
+    /// Kubeconfig to use instead of the pod's service account.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// Address of /metrics, /healthz and /readyz.
+    #[arg(long, env = "LIFEBOAT_LISTEN", default_value = "0.0.0.0:8081")]
+    listen: SocketAddr,
+    /// Directory of this agent's own state on the host, as this process sees it.
+    #[arg(long, env = "LIFEBOAT_STATE_DIR", default_value = "/var/lib/lifeboat")]
+    state_dir: PathBuf,
+    /// Directory of etcd's tools by minor version, as this process sees it.
+    #[arg(long, env = "LIFEBOAT_TOOLS_DIR", default_value = "/opt/lifeboat/tools")]
+    tools_dir: PathBuf,
+    /// A directory that locations may name, as NAME=PATH; may be given several times.
+    #[arg(long = "directory", env = "LIFEBOAT_DIRECTORIES", value_name = "NAME=PATH", value_delimiter = ',', value_parser = parse_directory)]
+    directories: Vec<(String, PathBuf)>,
+    /// The host.
+    #[command(flatten)]
+    host: HostArguments,
+    /// Logs.
+    #[command(flatten)]
+    pub log: LogArguments,
+}
+
+/// Where etcd is found, for layouts that are not understood by themselves.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HostArguments {
+    /// Where the host's file system is seen by this process.
+    #[arg(long, env = "LIFEBOAT_HOST_ROOT", default_value = "/")]
+    host_root: PathBuf,
+    /// Directory of the static pods on the host. Without it, the kubelet's own setting.
+    #[arg(long, env = "LIFEBOAT_MANIFEST_DIR")]
+    manifest_dir: Option<PathBuf>,
+    /// Client URL of this node's own etcd member.
+    #[arg(long, env = "LIFEBOAT_ETCD_ENDPOINT")]
+    etcd_endpoint: Option<String>,
+    /// CA that signed etcd's server certificate; path on the host.
+    #[arg(long, env = "LIFEBOAT_ETCD_CA")]
+    etcd_ca: Option<PathBuf>,
+    /// Client certificate for etcd; path on the host.
+    #[arg(long, env = "LIFEBOAT_ETCD_CERT")]
+    etcd_cert: Option<PathBuf>,
+    /// Its key; path on the host.
+    #[arg(long, env = "LIFEBOAT_ETCD_KEY")]
+    etcd_key: Option<PathBuf>,
+    /// etcd's data directory on the host.
+    #[arg(long, env = "LIFEBOAT_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// The configuration of one agent.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeName,
+    /// Namespace served; `None` means the client's own.
+    pub namespace: Option<String>,
+    /// Kubeconfig, if not in a pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the health server.
+    pub listen: SocketAddr,
+    /// Own state.
+    pub state_dir: PathBuf,
+    /// etcd's tools.
+    pub tools_dir: PathBuf,
+    /// Directories by name.
+    pub directories: BTreeMap<String, PathBuf>,
+    /// How the host is read.
+    pub host: HostOptions,
+}
+
+impl From<AgentArguments> for Config {
+    fn from(arguments: AgentArguments) -> Self {
+        let AgentArguments {
+            node_name,
+            namespace,
+            kubeconfig,
+            listen,
+            state_dir,
+            tools_dir,
+            directories,
+            host,
+            log: _,
+        } = arguments;
+        Self {
+            node: NodeName(node_name),
+            // A variable that is set but empty means "not set" in every chart.
+            namespace: namespace.filter(|name| !name.is_empty()),
+            kubeconfig: set(kubeconfig),
+            listen,
+            state_dir,
+            tools_dir,
+            directories: directories.into_iter().collect(),
+            host: host.into(),
+        }
+    }
+}
+
+impl From<HostArguments> for HostOptions {
+    fn from(arguments: HostArguments) -> Self {
+        let HostArguments { host_root, manifest_dir, etcd_endpoint, etcd_ca, etcd_cert, etcd_key, data_dir } =
+            arguments;
+        Self {
+            root: HostRoot::new(host_root),
+            manifest_dir: set(manifest_dir),
+            overrides: Overrides {
+                endpoint: etcd_endpoint.filter(|url| !url.is_empty()),
+                ca: set(etcd_ca),
+                cert: set(etcd_cert),
+                key: set(etcd_key),
+                data_dir: set(data_dir),
+            },
+        }
+    }
+}
+
+fn set(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !path.as_os_str().is_empty())
+}
+
+fn parse_directory(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, path)) if !name.is_empty() && path.starts_with('/') => Ok((name.to_owned(), PathBuf::from(path))),
+        Some(_) | None => Err("write it as NAME=/ABSOLUTE/PATH".to_owned()),
+    }
+}

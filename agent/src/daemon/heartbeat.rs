@@ -1,0 +1,31 @@
+//! When a running task is heard of. Pure.
+
+use std::time::Duration;
+
+/// How long the frequent part lasts.
+const FIRST_MINUTE: Duration = Duration::from_secs(60);
+/// While somebody may be looking on.
+const OFTEN: Duration = Duration::from_secs(10);
+/// Later. Every heartbeat goes through the etcd that is being read; the operator gives an agent up after 90 s.
+const SELDOM: Duration = Duration::from_secs(60);
+
+/// Pause before the next heartbeat of a task that has run for `elapsed`.
+pub fn next_heartbeat(elapsed: Duration) -> Duration {
+    if elapsed < FIRST_MINUTE { OFTEN } else { SELDOM }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_minutes_cost_ten_heartbeats() {
+        let mut elapsed = Duration::ZERO;
+        let mut written = 0;
+        while elapsed + next_heartbeat(elapsed) <= Duration::from_secs(300) {
+            elapsed += next_heartbeat(elapsed);
+            written += 1;
+        }
+        assert_eq!(written, 10);
+    }
+}

@@ -1,0 +1,137 @@
+//! Writes of an agent: `status.execution` of its work, and its EtcdMember. Server-side apply with its own manager.
+//!
+//! Each call is one try with a deadline; whether to try again is the caller's business.
+
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use lifeboat_crds::identifier::agent_field_manager;
+use lifeboat_crds::{API_VERSION, Execution, NodeName};
+use lifeboat_process::api_error::api_words;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// Longest for one write; the client tries a busy server again within it.
+const WRITE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is in the object.
+    Landed,
+    /// The object is gone, or another of its name took its place.
+    Gone,
+    /// The API server says that this is not (or no longer) this agent's to write.
+    NotOurs,
+}
+
+/// Why it is not known whether something was written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the API server did not take a status: {0}")]
+pub struct ReportError(String);
+
+/// Writes for one node.
+#[derive(Clone)]
+pub struct Reporter {
+    client: Client,
+    namespace: String,
+    manager: String,
+}
+
+impl Reporter {
+    /// Writes as the agent of `node`.
+    pub fn new(client: Client, namespace: &str, node: &NodeName) -> Self {
+        Self { client, namespace: namespace.to_owned(), manager: agent_field_manager(node) }
+    }
+
+    /// Writes how a piece of work goes. `uid` keeps it out of an object that merely has the same name.
+    ///
+    /// # Errors
+    /// No clear answer.
+    pub async fn write_execution<K, R>(
+        &self,
+        name: &str,
+        uid: &str,
+        execution: &Execution<R>,
+    ) -> Result<Written, ReportError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+        R: Serialize,
+    {
+        let patch = json!({"apiVersion": API_VERSION, "kind": K::kind(&()), "metadata": {"name": name, "uid": uid},
+            "status": {"execution": execution}});
+        self.apply_status::<K>(name, &patch).await
+    }
+
+    /// Applies a status.
+    ///
+    /// # Errors
+    /// No clear answer.
+    pub async fn apply_status<K>(&self, name: &str, patch: &Value) -> Result<Written, ReportError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let params = self.params();
+        bounded(api.patch_status(name, &params, &Patch::Apply(patch))).await
+    }
+
+    /// Applies an object itself.
+    ///
+    /// # Errors
+    /// No clear answer.
+    pub async fn apply<K>(&self, name: &str, patch: &Value) -> Result<Written, ReportError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + std::fmt::Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.namespace);
+        let params = self.params();
+        bounded(api.patch(name, &params, &Patch::Apply(patch))).await
+    }
+
+    fn params(&self) -> PatchParams {
+        PatchParams::apply(&self.manager).force()
+    }
+}
+
+async fn bounded<K>(call: impl Future<Output = kube::Result<K>>) -> Result<Written, ReportError> {
+    match tokio::time::timeout(WRITE_DEADLINE, call).await {
+        Ok(Ok(_)) => Ok(Written::Landed),
+        Ok(Err(error)) => outcome(&error),
+        Err(_elapsed) => Err(ReportError(format!("no answer within {} s", WRITE_DEADLINE.as_secs()))),
+    }
+}
+
+/// 409 is another UID under the name; 422 is the CRD's rule that an execution must be that of the assignment.
+fn outcome(error: &kube::Error) -> Result<Written, ReportError> {
+    match error {
+        kube::Error::Api(status) if status.code == 404 || status.code == 409 => Ok(Written::Gone),
+        kube::Error::Api(status) if status.code == 422 => {
+            tracing::debug!(words = api_words(error), "a status was refused");
+            Ok(Written::NotOurs)
+        }
+        error => Err(ReportError(api_words(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    fn answered(code: u16) -> Result<Written, ReportError> {
+        outcome(&kube::Error::Api(Box::new(Status::failure("words", "Reason").with_code(code))))
+    }
+
+    #[test]
+    fn answers_that_settle_it_are_no_errors() {
+        assert_eq!(answered(404), Ok(Written::Gone));
+        assert_eq!(answered(409), Ok(Written::Gone));
+        assert_eq!(answered(422), Ok(Written::NotOurs));
+        assert!(answered(403).unwrap_err().to_string().contains("words"));
+        assert!(answered(500).is_err());
+    }
+}

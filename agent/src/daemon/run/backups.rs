@@ -1,0 +1,123 @@
+//! The work of EtcdBackups: one at a time, because each reads a whole database and holds parts in memory.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::ResourceExt;
+use lifeboat_crds::backup::BackupResult;
+use lifeboat_crds::condition::is_true;
+use lifeboat_crds::manifest::ManifestObject;
+use lifeboat_crds::{BackupId, ConditionType, EtcdBackup, Reason, Task, TaskError, label};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::progress::Progress;
+use crate::backup::{BackupOrder, BackupRunner};
+use crate::daemon::assigned::Seen;
+use crate::daemon::metrics::Metrics;
+use crate::daemon::readiness::Need;
+use crate::daemon::report::Reporter;
+use crate::daemon::watch::{Assigned, Carrier};
+use crate::daemon::worker::{WorkOrder, carry_out};
+use crate::host::highest_revision::HighestRevision;
+
+impl Assigned for EtcdBackup {
+    const NEED: Need = Need::Backups;
+
+    fn seen<'o>(&'o self, uid: &'o str) -> Seen<'o> {
+        let Some(status) = &self.status else { return Seen::of::<()>(uid, None, None, false) };
+        let is = |type_| is_true(&status.conditions, type_);
+        let is_over = is(ConditionType::Complete) || is(ConditionType::Failed);
+        Seen::of(uid, status.assignment.as_ref(), status.execution.as_ref(), is_over)
+    }
+}
+
+/// Carries out the work of EtcdBackups.
+pub struct BackupCarrier {
+    reporter: Reporter,
+    runner: BackupRunner,
+    highest: Arc<Mutex<HighestRevision>>,
+    metrics: Arc<Metrics>,
+    turn: Semaphore,
+}
+
+impl BackupCarrier {
+    /// Nothing is carried yet.
+    pub fn new(
+        reporter: Reporter,
+        runner: BackupRunner,
+        highest: Arc<Mutex<HighestRevision>>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { reporter, runner, highest, metrics, turn: Semaphore::new(1) }
+    }
+
+    async fn work(
+        &self,
+        backup: &EtcdBackup,
+        order: &WorkOrder,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Option<BackupResult> {
+        let _turn = tokio::select! {
+            () = cancel.cancelled() => return None,
+            turn = self.turn.acquire() => turn.ok()?,
+        };
+        let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
+        let result = match backup_order(backup, order, highest) {
+            Err(error) => BackupResult { archive: None, error: Some(error) },
+            Ok(order) => match self.runner.run(&order, progress, cancel).await {
+                Ok(facts) => BackupResult { archive: Some(facts), error: None },
+                Err(error) if error.is_interruption() => {
+                    tracing::info!(backup = %order.backup_id, attempt = order.attempt, "the attempt was interrupted");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::warn!(backup = %order.backup_id, attempt = order.attempt, %error, "the attempt failed");
+                    BackupResult { archive: None, error: Some(error.to_task_error()) }
+                }
+            },
+        };
+        self.metrics.count_attempt(&result);
+        Some(result)
+    }
+}
+
+impl Carrier<EtcdBackup> for BackupCarrier {
+    async fn carry(self: Arc<Self>, backup: EtcdBackup, order: WorkOrder, cancel: CancellationToken) {
+        let progress = Arc::new(Progress::default());
+        let work = self.work(&backup, &order, &progress, &cancel);
+        carry_out::<EtcdBackup, _>(&self.reporter, &order, &progress, &cancel, work).await;
+    }
+}
+
+/// What is to be run, from the object. An operator that is newer may ask for what this agent cannot do.
+fn backup_order(backup: &EtcdBackup, order: &WorkOrder, highest: Option<i64>) -> Result<BackupOrder, TaskError> {
+    match order.assignment.task {
+        Task::Backup => {}
+        task @ (Task::Import
+        | Task::Verify
+        | Task::Pin
+        | Task::Delete
+        | Task::Probe
+        | Task::Catalog
+        | Task::Plan
+        | Task::Order) => {
+            let words = format!("this agent cannot carry out the task {task:?}: upgrade it");
+            return Err(TaskError::new(Reason::NotSupported, words));
+        }
+    }
+    let id = backup.status.as_ref().and_then(|status| status.backup_id.as_deref()).unwrap_or_default();
+    let backup_id: BackupId =
+        id.parse().map_err(|error| TaskError::new(Reason::SnapshotFailed, format!("status.backupId: {error}")))?;
+    Ok(BackupOrder {
+        backup_id,
+        attempt: order.assignment.attempt,
+        object: ManifestObject {
+            namespace: backup.namespace().unwrap_or_default(),
+            name: backup.name_any(),
+            schedule: backup.labels().get(label::SCHEDULE).cloned(),
+            spec: backup.spec.clone(),
+        },
+        highest_revision_seen: highest,
+    })
+}

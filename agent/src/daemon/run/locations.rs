@@ -1,0 +1,80 @@
+//! The work of EtcdBackupLocations: probes. Short, and never behind a backup.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use lifeboat_crds::location::LocationResult;
+use lifeboat_crds::{EtcdBackupLocation, Reason, Task, TaskError};
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::progress::{Progress, Stage};
+use crate::daemon::assigned::Seen;
+use crate::daemon::readiness::Need;
+use crate::daemon::report::Reporter;
+use crate::daemon::watch::{Assigned, Carrier};
+use crate::daemon::worker::{WorkOrder, carry_out, now};
+use crate::location::probe::Prober;
+
+impl Assigned for EtcdBackupLocation {
+    const NEED: Need = Need::Locations;
+
+    fn seen<'o>(&'o self, uid: &'o str) -> Seen<'o> {
+        let Some(status) = &self.status else { return Seen::of::<()>(uid, None, None, false) };
+        Seen::of(uid, status.assignment.as_ref(), status.execution.as_ref(), false)
+    }
+}
+
+/// Carries out the work of EtcdBackupLocations.
+pub struct ProbeCarrier {
+    reporter: Reporter,
+    prober: Prober,
+}
+
+impl ProbeCarrier {
+    /// Nothing is carried yet.
+    pub fn new(reporter: Reporter, prober: Prober) -> Self {
+        Self { reporter, prober }
+    }
+
+    async fn work(
+        &self,
+        location: &EtcdBackupLocation,
+        order: &WorkOrder,
+        cancel: &CancellationToken,
+    ) -> Option<LocationResult> {
+        let generation = location.metadata.generation.unwrap_or_default();
+        match order.assignment.task {
+            Task::Probe => tokio::select! {
+                () = cancel.cancelled() => None,
+                result = self.prober.probe(&location.spec, generation, now().0) => Some(result),
+            },
+            task @ (Task::Backup
+            | Task::Import
+            | Task::Verify
+            | Task::Pin
+            | Task::Delete
+            | Task::Catalog
+            | Task::Plan
+            | Task::Order) => {
+                let words = format!("this agent cannot carry out the task {task:?}: upgrade it");
+                let error = Some(TaskError::new(Reason::NotSupported, words));
+                Some(LocationResult {
+                    observed_generation: generation,
+                    error,
+                    time: Some(now()),
+                    ..LocationResult::default()
+                })
+            }
+        }
+    }
+}
+
+impl Carrier<EtcdBackupLocation> for ProbeCarrier {
+    async fn carry(self: Arc<Self>, location: EtcdBackupLocation, order: WorkOrder, cancel: CancellationToken) {
+        let progress = Arc::new(Progress::default());
+        progress.enter(Stage::Preparing);
+        tracing::debug!(location = location.name_any(), "probing");
+        let work = self.work(&location, &order, &cancel);
+        carry_out::<EtcdBackupLocation, _>(&self.reporter, &order, &progress, &cancel, work).await;
+    }
+}

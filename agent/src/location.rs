@@ -1,0 +1,285 @@
+//! From an EtcdBackupLocation to a store: its Secret and CA are read anew each time, so that rotated ones are taken up.
+//!
+//! Reads Secrets and ConfigMaps by name through the API; writes nothing. What is wrong becomes a reason and words.
+
+pub mod probe;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use lifeboat_crds::location::{
+    DirectoryLocation, EtcdBackupLocationSpec, S3Location, ServerSideEncryption as WantedEncryption,
+    ServerSideEncryptionType,
+};
+use lifeboat_crds::reference::{KeySelector, ObjectName};
+use lifeboat_crds::{EtcdBackupLocation, Reason};
+use lifeboat_process::api_error::api_words;
+use lifeboat_storage::{
+    Credentials, DirectoryStore, ErrorClass, ObjectStore, S3Config, S3Store, ServerSideEncryption, StoreError,
+};
+
+/// Why a location cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// There is no such object.
+    #[error("EtcdBackupLocation {0:?} does not exist in this namespace: create it, or correct spec.locationRef.name")]
+    Missing(String),
+    /// The Secret, the ConfigMap or a key in it is missing.
+    #[error("{0}")]
+    CredentialsMissing(String),
+    /// The chart gives this agent no mount of that name.
+    #[error(
+        "no directory is mounted under the name {name:?} (known: {known}): add it to agent.directories in the chart's \
+         values, or correct spec.directory.mount"
+    )]
+    NoSuchMount {
+        /// The name asked for.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The location is described in a way this version does not understand.
+    #[error("neither s3 nor directory is set: this agent is older than the location's kind, upgrade it")]
+    NotUnderstood,
+    /// The API server did not give what was asked.
+    #[error("{what} cannot be read from the API server: {words}")]
+    Api {
+        /// What was asked for.
+        what: String,
+        /// The server's words.
+        words: String,
+    },
+    /// The store said no, or nothing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LocationError {
+    /// The reason that people read.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Missing(_) => Reason::LocationMissing,
+            Self::CredentialsMissing(_) => Reason::CredentialsMissing,
+            Self::NoSuchMount { .. } => Reason::AccessDenied,
+            Self::NotUnderstood => Reason::NotSupported,
+            Self::Api { .. } => Reason::LocationUnavailable,
+            Self::Store(error) => store_reason(error),
+        }
+    }
+}
+
+/// The reason for what a store said about itself, not about one object.
+pub fn store_reason(error: &StoreError) -> Reason {
+    match error.class() {
+        ErrorClass::Refused | ErrorClass::Misconfigured => Reason::AccessDenied,
+        ErrorClass::CredentialsMissing => Reason::CredentialsMissing,
+        ErrorClass::NotSupported => Reason::NotSupported,
+        ErrorClass::Held => Reason::RetentionHeld,
+        ErrorClass::Corrupt => Reason::VerificationFailed,
+        ErrorClass::Missing
+        | ErrorClass::Conflict
+        | ErrorClass::Unavailable
+        | ErrorClass::Full
+        | ErrorClass::TooLarge
+        | ErrorClass::Cancelled => Reason::LocationUnavailable,
+    }
+}
+
+/// Opens locations.
+#[derive(Clone, Debug)]
+pub struct LocationOpener {
+    client: OpaqueClient,
+    namespace: String,
+    directories: Arc<BTreeMap<String, PathBuf>>,
+}
+
+/// A client that prints as its name alone.
+#[derive(Clone)]
+struct OpaqueClient(Client);
+
+impl std::fmt::Debug for OpaqueClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl LocationOpener {
+    /// Opens locations of this namespace; `directories` are the mounts by name.
+    pub fn new(client: Client, namespace: &str, directories: BTreeMap<String, PathBuf>) -> Self {
+        Self { client: OpaqueClient(client), namespace: namespace.to_owned(), directories: Arc::new(directories) }
+    }
+
+    /// Reads a location.
+    ///
+    /// # Errors
+    /// It does not exist, or the API server does not answer.
+    pub async fn fetch(&self, name: &str) -> Result<EtcdBackupLocation, LocationError> {
+        let found = self.api::<EtcdBackupLocation>().get_opt(name).await;
+        found
+            .map_err(|error| api_error(format!("EtcdBackupLocation {name:?}"), &error))?
+            .ok_or_else(|| LocationError::Missing(name.to_owned()))
+    }
+
+    /// A client for what a location describes. Asks nothing of the store yet.
+    ///
+    /// # Errors
+    /// What is missing or cannot work.
+    pub async fn open(&self, spec: &EtcdBackupLocationSpec) -> Result<Arc<dyn ObjectStore>, LocationError> {
+        match (&spec.s3, &spec.directory) {
+            (Some(s3), None) => {
+                let credentials = match &s3.credentials_secret_ref {
+                    Some(secret) => Some(self.fetch_credentials(secret).await?),
+                    None => None,
+                };
+                let ca = match &s3.ca_bundle_ref {
+                    Some(selector) => Some(self.fetch_ca(selector).await?),
+                    None => None,
+                };
+                Ok(Arc::new(S3Store::connect(s3_config(s3, credentials, ca)).await?))
+            }
+            (None, Some(directory)) => self.open_directory(directory),
+            (Some(_), Some(_)) | (None, None) => Err(LocationError::NotUnderstood),
+        }
+    }
+
+    fn open_directory(&self, directory: &DirectoryLocation) -> Result<Arc<dyn ObjectStore>, LocationError> {
+        let DirectoryLocation { mount, sub_path } = directory;
+        let Some(root) = self.directories.get(mount) else {
+            let known: Vec<&str> = self.directories.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            return Err(LocationError::NoSuchMount { name: mount.clone(), known });
+        };
+        let sub_path = Some(sub_path.as_str()).filter(|path| !path.is_empty());
+        Ok(Arc::new(DirectoryStore::new(mount, root.clone(), sub_path)?))
+    }
+
+    async fn fetch_credentials(&self, ObjectName { name }: &ObjectName) -> Result<Credentials, LocationError> {
+        let found = self.api::<Secret>().get_opt(name).await;
+        let secret = found.map_err(|error| api_error(format!("Secret {name:?}"), &error))?.ok_or_else(|| {
+            LocationError::CredentialsMissing(format!(
+                "Secret {name:?} (spec.s3.credentialsSecretRef) does not exist in this namespace: create it with the \
+                 keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            ))
+        })?;
+        credentials_of(name, &secret)
+    }
+
+    async fn fetch_ca(&self, KeySelector { name, key }: &KeySelector) -> Result<Vec<u8>, LocationError> {
+        let found = self.api::<ConfigMap>().get_opt(name).await;
+        let map = found.map_err(|error| api_error(format!("ConfigMap {name:?}"), &error))?;
+        let pem = map.as_ref().and_then(|map| map.data.as_ref()).and_then(|data| data.get(key));
+        pem.map(|pem| pem.clone().into_bytes()).ok_or_else(|| {
+            let what = if map.is_some() { format!("has no key {key:?}") } else { "does not exist".to_owned() };
+            LocationError::CredentialsMissing(format!(
+                "ConfigMap {name:?} (spec.s3.caBundleRef) {what}: put the PEM certificates of the store's CA there"
+            ))
+        })
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.0.clone(), &self.namespace)
+    }
+}
+
+fn api_error(what: String, error: &kube::Error) -> LocationError {
+    LocationError::Api { what, words: api_words(error) }
+}
+
+/// The keys of a Secret. What a human pasted with a line break at its end is refused later, with words.
+fn credentials_of(name: &str, secret: &Secret) -> Result<Credentials, LocationError> {
+    let value = |key: &str| {
+        let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+        bytes.map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
+    };
+    let required = |key: &str| {
+        value(key).ok_or_else(|| {
+            LocationError::CredentialsMissing(format!(
+                "Secret {name:?} (spec.s3.credentialsSecretRef) has no key {key}: add it"
+            ))
+        })
+    };
+    Ok(Credentials {
+        access_key_id: required("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: required("AWS_SECRET_ACCESS_KEY")?,
+        session_token: value("AWS_SESSION_TOKEN").filter(|token| !token.is_empty()),
+    })
+}
+
+fn s3_config(location: &S3Location, credentials: Option<Credentials>, ca_bundle_pem: Option<Vec<u8>>) -> S3Config {
+    let S3Location {
+        bucket,
+        prefix,
+        region,
+        endpoint,
+        force_path_style,
+        ca_bundle_ref: _,
+        credentials_secret_ref: _,
+        insecure_skip_tls_verify,
+        server_side_encryption,
+        storage_class,
+        // Refused by the operator before any agent is asked.
+        object_lock: _,
+    } = location;
+    S3Config {
+        bucket: bucket.clone(),
+        prefix: prefix.clone(),
+        region: region.clone(),
+        endpoint: endpoint.clone(),
+        force_path_style: *force_path_style,
+        ca_bundle_pem,
+        credentials,
+        insecure_skip_tls_verify: *insecure_skip_tls_verify,
+        server_side_encryption: server_side_encryption.as_ref().map(encryption_of).unwrap_or_default(),
+        storage_class: storage_class.clone(),
+        ..S3Config::default()
+    }
+}
+
+fn encryption_of(wanted: &WantedEncryption) -> ServerSideEncryption {
+    let WantedEncryption { type_, kms_key_id } = wanted;
+    match type_ {
+        ServerSideEncryptionType::AES256 => ServerSideEncryption::Aes256,
+        ServerSideEncryptionType::KMS => ServerSideEncryption::Kms { key_id: kms_key_id.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+
+    fn secret(keys: &[(&str, &str)]) -> Secret {
+        let data = keys.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
+        Secret { data: Some(data), ..Secret::default() }
+    }
+
+    #[test]
+    fn a_missing_key_is_named_and_no_value_is_shown() {
+        let error = credentials_of("offsite", &secret(&[("AWS_ACCESS_KEY_ID", "hush")])).unwrap_err();
+        assert_eq!(error.reason(), Reason::CredentialsMissing);
+        let words = error.to_string();
+        assert!(words.contains("offsite") && words.contains("AWS_SECRET_ACCESS_KEY") && !words.contains("hush"));
+    }
+
+    #[test]
+    fn an_empty_session_token_is_none() {
+        let keys = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY", "b"), ("AWS_SESSION_TOKEN", "")];
+        assert!(credentials_of("s", &secret(&keys)).unwrap().session_token.is_none());
+    }
+
+    #[test]
+    fn what_the_store_says_has_the_reason_of_the_table() {
+        let refused = StoreError::UntrustedCertificate { endpoint: "e".into(), words: "w".into() };
+        assert_eq!(store_reason(&refused), Reason::AccessDenied);
+        let away = StoreError::Unavailable { store: "s".into(), words: "w".into() };
+        assert_eq!(store_reason(&away), Reason::LocationUnavailable);
+        let missing = LocationError::Missing("l".into());
+        assert_eq!(missing.reason(), Reason::LocationMissing);
+    }
+}

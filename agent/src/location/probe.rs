@@ -1,0 +1,151 @@
+//! Tries a location out: can it be read, can it be written, does it create only where nothing is, what time is it there,
+//! and how many archives of this cluster lie in it.
+//!
+//! Speaks to the store alone; writes one small object and takes it away again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lifeboat_crds::location::{AccessMode, ArchiveSummary, EtcdBackupLocationSpec, LocationResult};
+use lifeboat_crds::{BackupId, TaskError, Time, layout};
+use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError, probe_conditional_create};
+
+use super::{LocationError, LocationOpener, store_reason};
+use crate::host::identity::HostId;
+
+/// Longest for a whole probe; the operator asks another agent after that.
+const PROBE_LIMIT: Duration = Duration::from_secs(40);
+
+/// Who probes.
+#[derive(Clone, Debug)]
+pub struct Prober {
+    /// Opens locations.
+    pub opener: LocationOpener,
+    /// UID of the kube-system namespace.
+    pub cluster_uid: String,
+    /// Identity of this host; names the object it writes, so that two hosts never probe with the same one.
+    pub host_id: HostId,
+}
+
+impl Prober {
+    /// Probes a location whose spec has this generation. Everything that goes wrong is in the result.
+    pub async fn probe(&self, spec: &EtcdBackupLocationSpec, generation: i64, now: Timestamp) -> LocationResult {
+        let provider = if spec.s3.is_some() { "S3" } else { "Directory" };
+        let mut result = LocationResult {
+            observed_generation: generation,
+            provider: Some(provider.to_owned()),
+            time: Some(Time(now)),
+            ..LocationResult::default()
+        };
+        match tokio::time::timeout(PROBE_LIMIT, self.try_out(spec, &mut result)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => result.error = Some(TaskError::new(error.reason(), error.to_string())),
+            Err(_elapsed) => {
+                let words = format!("the store did not answer everything asked within {} s", PROBE_LIMIT.as_secs());
+                result.error = Some(TaskError::new(lifeboat_crds::Reason::LocationUnavailable, words));
+            }
+        }
+        result
+    }
+
+    async fn try_out(&self, spec: &EtcdBackupLocationSpec, result: &mut LocationResult) -> Result<(), LocationError> {
+        let store = self.opener.open(spec).await?;
+        let store = store.as_ref();
+        result.backups = Some(summarize(store, &self.cluster_uid).await?);
+        let before = Timestamp::now();
+        if let Some(theirs) = store.server_time().await? {
+            result.clock_skew_seconds = Some(theirs.as_second() - before.as_second());
+        }
+        match spec.access_mode {
+            AccessMode::ReadOnly => {}
+            AccessMode::ReadWrite => match self.try_writing(store).await {
+                Ok(conditional) => result.conditional_writes = Some(conditional),
+                Err(error) => result.write_error = Some(TaskError::new(store_reason(&error), error.to_string())),
+            },
+        }
+        Ok(())
+    }
+
+    async fn try_writing(&self, store: &dyn ObjectStore) -> Result<bool, StoreError> {
+        let key = probe_key(&self.host_id)?;
+        probe_conditional_create(store, &key).await
+    }
+}
+
+fn probe_key(host: &HostId) -> Result<ObjectKey, StoreError> {
+    let tail: String = host.as_str().chars().take(8).collect();
+    ObjectKey::parse(format!("{}-{tail}", layout::PROBE))
+        .map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() })
+}
+
+/// Counts the archives of a cluster, page by page. Data counts where its backup has a manifest.
+async fn summarize(store: &dyn ObjectStore, cluster: &str) -> Result<ArchiveSummary, StoreError> {
+    let mut request = ListRequest::under(layout::backups_prefix(cluster));
+    let mut tally = Tally::default();
+    loop {
+        let page = store.list(&request).await?;
+        for object in &page.objects {
+            tally.see(cluster, object.key.as_str(), object.size);
+        }
+        let Some(next) = page.next else { return Ok(tally.finish()) };
+        request.cursor = Some(next);
+    }
+}
+
+/// Sums up a listing in byte order: everything of one backup comes together, its manifest before its data.
+#[derive(Debug, Default)]
+struct Tally {
+    summary: ArchiveSummary,
+    listed: Option<BackupId>,
+}
+
+impl Tally {
+    fn see(&mut self, cluster: &str, key: &str, size: u64) {
+        if let Some(id) = layout::backup_of_manifest(cluster, key) {
+            self.summary.count += 1;
+            let time = id.time().map(Time);
+            if self.summary.oldest.is_none() {
+                self.summary.oldest.clone_from(&time);
+            }
+            self.summary.newest = time;
+            self.listed = Some(id);
+        } else if let Some((id, _)) = layout::backup_of_data(cluster, key)
+            && self.listed.as_ref() == Some(&id)
+        {
+            self.summary.bytes = self.summary.bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn finish(self) -> ArchiveSummary {
+        self.summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lifeboat_storage::{MemoryStore, PutMode};
+
+    use super::*;
+
+    async fn put(store: &dyn ObjectStore, key: &str, bytes: usize) {
+        let key = ObjectKey::parse(key).unwrap();
+        store.put(&key, Bytes::from(vec![0; bytes]), PutMode::Overwrite).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_whole_archives_of_this_cluster_are_counted() {
+        let store = MemoryStore::new();
+        put(&store, "me/owner.json", 9).await;
+        put(&store, "me/backups/20261124-020304-00000001/manifest.json", 10).await;
+        put(&store, "me/backups/20261124-020304-00000001/snapshot-1-aa.db.zst", 100).await;
+        put(&store, "me/backups/20261125-020304-00000002/snapshot-1-aa.db.zst", 999).await;
+        put(&store, "me/backups/20261126-020304-00000003/manifest.json", 10).await;
+        put(&store, "me/backups/20261126-020304-00000003/snapshot-2-bb.db.zst", 50).await;
+        put(&store, "other/backups/20261126-020304-00000003/manifest.json", 10).await;
+        let summary = summarize(&store, "me").await.unwrap();
+        assert_eq!((summary.count, summary.bytes), (2, 150));
+        assert_eq!(summary.oldest.unwrap().0.to_string(), "2026-11-24T02:03:04Z");
+        assert_eq!(summary.newest.unwrap().0.to_string(), "2026-11-26T02:03:04Z");
+    }
+}

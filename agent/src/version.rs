@@ -1,0 +1,4 @@
+//! Version and commit of this program.
+
+/// As `--version` prints them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LIFEBOAT_GIT_COMMIT"), ")");
