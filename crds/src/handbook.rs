@@ -89,7 +89,7 @@ fn type_of(schema: &Value) -> String {
         return values.join(" \\| ");
     }
     match (text(schema, "type"), text(schema, "format")) {
-        (type_, "date-time") if type_ == "string" => "time".to_owned(),
+        ("string", "date-time") => "time".to_owned(),
         ("array", _) => format!("list of {}", type_of(&schema["items"])),
         ("object", _) if schema.get("additionalProperties").is_some() => "map".to_owned(),
         (type_, _) => type_.to_owned(),

@@ -90,7 +90,8 @@ impl Cluster {
     /// Applies what the chart renders, but for the workloads: there is no kubelet here to run pods.
     async fn install(&self) -> Result<()> {
         let chart = workspace().join("charts/lifeboat");
-        let rendered = self.bed.helm(&["template", "lifeboat", &chart.to_string_lossy(), "-n", &self.namespace]).await?;
+        let rendered =
+            self.bed.helm(&["template", "lifeboat", &chart.to_string_lossy(), "-n", &self.namespace]).await?;
         let mut kept = vec![];
         for document in serde_norway::Deserializer::from_str(&rendered) {
             let object = <Value as serde::Deserialize>::deserialize(document)?;
@@ -189,20 +190,18 @@ impl Cluster {
     pub async fn start_operator(&mut self, index: usize) -> Result<()> {
         let kubeconfig = self.bed.dir().join(format!("operator-{index}.kubeconfig"));
         self.kubeconfig("lifeboat-operator", None, &kubeconfig).await?;
-        let process = self
-            .bed
-            .spawn_in(
-                None,
-                self.binaries.join("lifeboat-operator"),
-                &["--listen", &format!("0.0.0.0:{}", OPERATOR_PORT + index), "--log-format", "text"],
-                &[
-                    ("KUBECONFIG", kubeconfig.to_string_lossy().as_ref()),
-                    ("POD_NAMESPACE", &self.namespace),
-                    ("POD_NAME", &format!("lifeboat-operator-{index}")),
-                    ("RUST_LOG", "info"),
-                ],
-                &format!("operator-{index}"),
-            )?;
+        let process = self.bed.spawn_in(
+            None,
+            self.binaries.join("lifeboat-operator"),
+            &["--listen", &format!("0.0.0.0:{}", OPERATOR_PORT + index), "--log-format", "text"],
+            &[
+                ("KUBECONFIG", kubeconfig.to_string_lossy().as_ref()),
+                ("POD_NAMESPACE", &self.namespace),
+                ("POD_NAME", &format!("lifeboat-operator-{index}")),
+                ("RUST_LOG", "info"),
+            ],
+            &format!("operator-{index}"),
+        )?;
         if index < self.operators.len() {
             self.operators[index] = process;
         } else {

@@ -15,8 +15,18 @@ const VALUE: usize = 4096;
 /// A value that compresses about as well as Kubernetes objects do: words from a small dictionary, and some noise.
 fn value(random: &mut SmallRng) -> Vec<u8> {
     const WORDS: [&str; 12] = [
-        "\"apiVersion\":\"v1\",", "\"metadata\":{", "\"labels\":{\"app\":\"", "\"uid\":\"", "\"resourceVersion\":\"", "containers", "image",
-        "registry.example.org/", "status", "conditions", "lastTransitionTime", "2026-11-24T00:00:00Z",
+        "\"apiVersion\":\"v1\",",
+        "\"metadata\":{",
+        "\"labels\":{\"app\":\"",
+        "\"uid\":\"",
+        "\"resourceVersion\":\"",
+        "containers",
+        "image",
+        "registry.example.org/",
+        "status",
+        "conditions",
+        "lastTransitionTime",
+        "2026-11-24T00:00:00Z",
     ];
     let mut text = Vec::with_capacity(VALUE + 64);
     while text.len() < VALUE {

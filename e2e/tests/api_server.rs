@@ -1,5 +1,5 @@
 //! What the real API server accepts, refuses, and lets whom do.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Duration;
 
@@ -31,9 +31,11 @@ fn location(spec: Value) -> Value {
 async fn the_server_says_what_is_wrong(cluster: &Cluster) -> Result<()> {
     refused(cluster, &location(json!({})), "set exactly one of s3, directory").await?;
     refused(cluster, &location(json!({"s3": {"bucket": "etcd", "prefix": "/x"}})), "write the prefix without").await?;
-    refused(cluster, &location(json!({"s3": {"bucket": "etcd", "endpoint": "minio:9000"}})), "endpoint must be a URL").await?;
+    refused(cluster, &location(json!({"s3": {"bucket": "etcd", "endpoint": "minio:9000"}})), "endpoint must be a URL")
+        .await?;
     refused(cluster, &restore(json!({})), "set exactly one of cluster, member").await?;
-    refused(cluster, &restore(json!({"cluster": {"from": {}}})), "set exactly one of backupRef, latest, archive").await?;
+    refused(cluster, &restore(json!({"cluster": {"from": {}}})), "set exactly one of backupRef, latest, archive")
+        .await?;
     let mut sized = backup("b", "nowhere");
     sized["spec"]["limits"] = json!({"spool": "8 GB"});
     refused(cluster, &sized, "write a size as a quantity").await?;
@@ -73,7 +75,8 @@ async fn defaults_are_filled_in(cluster: &Cluster) -> Result<()> {
 
 /// A restore cannot be carried out by this version, and says so instead of looking as if it went on.
 async fn a_restore_says_that_it_is_not_supported(cluster: &Cluster) -> Result<()> {
-    let stalled = cluster.wait_for("etcdr", "r", Duration::from_secs(20), |r| is_condition(r, "Stalled", "True")).await?;
+    let stalled =
+        cluster.wait_for("etcdr", "r", Duration::from_secs(20), |r| is_condition(r, "Stalled", "True")).await?;
     ensure!(condition(&stalled, "Ready").unwrap()["reason"] == "NotSupported", "{stalled:#}");
     println!("{}", cluster.kubectl(&["get", "etcdr"]).await?);
     Ok(())
@@ -106,33 +109,63 @@ async fn an_agent_may_touch_only_its_own_work(cluster: &Cluster) -> Result<()> {
     let (mine, other) = (nodes[0].as_str(), nodes[1].as_str());
     let status = |patch: Value| patch.to_string();
     let patch = |resource: &'static str, name: String, body: String| {
-        vec!["patch".to_owned(), resource.to_owned(), name, "--subresource=status".into(), "--type=merge".into(), "-p".into(), body]
+        vec![
+            "patch".to_owned(),
+            resource.to_owned(),
+            name,
+            "--subresource=status".into(),
+            "--type=merge".into(),
+            "-p".into(),
+            body,
+        ]
     };
     async fn run(cluster: &Cluster, node: &str, args: Vec<String>) -> Result<String> {
         as_agent(cluster, node, &args.iter().map(String::as_str).collect::<Vec<_>>()).await
     }
     run(cluster, mine, patch("etcdm", mine.into(), status(json!({"status": {"platform": "StaticPods"}})))).await?;
     let words = "an agent may write only the EtcdMember of its own node";
-    forbidden(run(cluster, mine, patch("etcdm", other.into(), status(json!({"status": {"platform": "x"}})))).await, words).await?;
+    forbidden(
+        run(cluster, mine, patch("etcdm", other.into(), status(json!({"status": {"platform": "x"}})))).await,
+        words,
+    )
+    .await?;
     let conditions = json!({"status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
     forbidden(run(cluster, mine, patch("etcdm", mine.into(), status(conditions))).await, "operator's").await?;
-    forbidden(run(cluster, "", patch("etcdm", mine.into(), status(json!({"status": {"platform": "x"}})))).await, "names no node").await?;
+    forbidden(
+        run(cluster, "", patch("etcdm", mine.into(), status(json!({"status": {"platform": "x"}})))).await,
+        "names no node",
+    )
+    .await?;
 
     // A finished backup: its execution belongs to its node, and only while it is that of the assignment.
     cluster.create_location("policy").await?;
     let mut object = backup("policy", "policy");
     object["spec"]["source"] = json!({"nodeName": mine});
     cluster.apply(&object).await?;
-    let done = cluster.wait_for("etcdb", "policy", Duration::from_secs(90), |b| is_condition(b, "Complete", "True")).await?;
+    let done =
+        cluster.wait_for("etcdb", "policy", Duration::from_secs(90), |b| is_condition(b, "Complete", "True")).await?;
     let execution = |node: &str, attempt: i64| {
         json!({"status": {"execution": {"nodeName": node, "attempt": attempt, "task": "Backup",
             "startTime": "2026-01-01T00:00:00Z", "heartbeatTime": "2026-01-01T00:00:00Z"}}})
         .to_string()
     };
     let attempt = done["status"]["assignment"]["attempt"].as_i64().unwrap();
-    forbidden(run(cluster, other, patch("etcdb", "policy".into(), execution(other, attempt))).await, "assigned to its node").await?;
-    forbidden(run(cluster, mine, patch("etcdb", "policy".into(), execution(mine, attempt + 1))).await, "execution may only be written by").await?;
-    forbidden(run(cluster, mine, patch("etcdb", "policy".into(), json!({"status": {"phase": "Complete!"}}).to_string())).await, "status.execution").await?;
+    forbidden(
+        run(cluster, other, patch("etcdb", "policy".into(), execution(mine, attempt))).await,
+        "assigned to its node",
+    )
+    .await?;
+    forbidden(
+        run(cluster, mine, patch("etcdb", "policy".into(), execution(mine, attempt + 1))).await,
+        "execution may only be written by",
+    )
+    .await?;
+    forbidden(
+        run(cluster, mine, patch("etcdb", "policy".into(), json!({"status": {"phase": "Complete!"}}).to_string()))
+            .await,
+        "status.execution",
+    )
+    .await?;
     // Nothing else: no creation that is not an import, no deletion, no other kind.
     for args in [
         vec!["delete", "etcdb", "policy"],
@@ -163,7 +196,9 @@ async fn approval_needs_its_own_right(cluster: &Cluster) -> Result<()> {
     cluster.apply(&role).await?;
     let approve = ["--as=creator", "patch", "etcdr", "r", "--type=merge", "-p", r#"{"spec":{"approval":"ab12-cd34"}}"#];
     forbidden(cluster.kubectl(&approve).await, "approve").await?;
-    cluster.kubectl(&["--as=creator", "patch", "etcdr", "r", "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#]).await?;
+    cluster
+        .kubectl(&["--as=creator", "patch", "etcdr", "r", "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#])
+        .await?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Things that break while a backup runs, on real components: every run ends in one terminal state, and nothing
 //! half-made is listed.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Arrows never turn back: the pure crates cannot reach a runtime, a client or a store.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::process::Command;
 
@@ -27,7 +27,10 @@ fn pure_crates_reach_no_runtime_client_or_store() {
 #[test]
 fn the_operator_can_reach_neither_stores_nor_etcd() {
     for name in dependencies("lifeboat-operator") {
-        assert!(!name.starts_with("aws-") && name != "etcd-client" && name != "lifeboat-storage", "operator reaches {name}");
+        assert!(
+            !name.starts_with("aws-") && name != "etcd-client" && name != "lifeboat-storage",
+            "operator reaches {name}"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
 //! The main job on real components: a schedule makes verified backups that stock tools can restore.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::path::Path;
 use std::process::Stdio;
@@ -63,9 +63,16 @@ async fn fetch(cluster: &Cluster, backup: &Value) -> Result<std::path::PathBuf> 
 
 /// Every key and value below /registry/configmaps/default/ that an etcd serves.
 async fn config_maps(etcdctl: &Path, endpoint: &str) -> Result<Value> {
-    let text = run(etcdctl, &["--endpoints", endpoint, "get", "--prefix", "/registry/configmaps/default/", "-w", "json"]).await?;
+    let text =
+        run(etcdctl, &["--endpoints", endpoint, "get", "--prefix", "/registry/configmaps/default/", "-w", "json"])
+            .await?;
     let found: Value = serde_json::from_str(&text)?;
-    Ok(found["kvs"].as_array().context("no keys")?.iter().map(|kv| json!([kv["key"], kv["value"], kv["mod_revision"]])).collect())
+    Ok(found["kvs"]
+        .as_array()
+        .context("no keys")?
+        .iter()
+        .map(|kv| json!([kv["key"], kv["value"], kv["mod_revision"]]))
+        .collect())
 }
 
 /// Restores a snapshot with the line's own etcdutl, starts an etcd on it, and gives the config maps it serves.
@@ -73,12 +80,20 @@ async fn served_after_restore(cluster: &Cluster, snapshot: &Path, line: EtcdLine
     let tool = |name: &str| cluster.bed.binaries().of_line(line, name);
     let data = cluster.bed.dir().join("restored");
     let _ = std::fs::remove_dir_all(&data);
-    run(tool("etcdutl"), &["snapshot", "restore", &snapshot.to_string_lossy(), "--data-dir", &data.to_string_lossy()]).await?;
+    run(tool("etcdutl"), &["snapshot", "restore", &snapshot.to_string_lossy(), "--data-dir", &data.to_string_lossy()])
+        .await?;
     let free = || std::net::TcpListener::bind("127.0.0.1:0").map(|l| l.local_addr().map(|a| a.port()));
     let (client, peer) = (free()??, free()??);
     let endpoint = format!("http://127.0.0.1:{client}");
     let mut etcd = Command::new(tool("etcd"))
-        .args(["--data-dir", &data.to_string_lossy(), "--listen-client-urls", &endpoint, "--advertise-client-urls", &endpoint])
+        .args([
+            "--data-dir",
+            &data.to_string_lossy(),
+            "--listen-client-urls",
+            &endpoint,
+            "--advertise-client-urls",
+            &endpoint,
+        ])
         .args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer}"), "--log-level", "error"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -113,7 +128,18 @@ async fn scheduled_backup_restores_with_stock_tools(line: EtcdLine, name: &str) 
     let printed = cluster.kubectl(&["get", "etcdbs,etcdb,etcdbl,etcdm"]).await?;
     println!("{printed}");
     ensure!(!printed.contains("<invalid>") && !printed.contains("<unknown>"), "{printed}");
-    for header in ["SCHEDULE", "LAST SUCCESS", "NEXT", "REVISION", "VERIFIED", "DURATION", "PROVIDER", "LAST CHECKED", "DB SIZE", "LEADER"] {
+    for header in [
+        "SCHEDULE",
+        "LAST SUCCESS",
+        "NEXT",
+        "REVISION",
+        "VERIFIED",
+        "DURATION",
+        "PROVIDER",
+        "LAST CHECKED",
+        "DB SIZE",
+        "LEADER",
+    ] {
         ensure!(printed.contains(header), "column {header} is missing:\n{printed}");
     }
     ensure!(printed.contains("Content") && printed.contains("S3") && printed.contains("Complete"), "{printed}");
@@ -125,22 +151,31 @@ async fn scheduled_backup_restores_with_stock_tools(line: EtcdLine, name: &str) 
     cluster.kubectl(&["wait", "--for=condition=Ready", &format!("etcdb/{first}"), "--timeout=5s"]).await?;
     ensure!(good.iter().all(|b| kstatus(b) == Kstatus::Current), "kstatus: {good:#?}");
     // Every digit of what a run costs the API server is counted by it.
-    let selected = cluster.kubectl(&["get", "etcdb", "--field-selector", "status.phase=Complete", "-o", "name"]).await?;
+    let selected =
+        cluster.kubectl(&["get", "etcdb", "--field-selector", "status.phase=Complete", "-o", "name"]).await?;
     ensure!(selected.contains(first), "selectable field status.phase: {selected}");
 
     // What stock tools make of the archive.
     let newest = good.iter().max_by_key(|b| b["metadata"]["name"].as_str().unwrap().to_owned()).unwrap();
     let snapshot = fetch(&cluster, newest).await?;
-    let status_text = run(cluster.bed.binaries().of_line(line, "etcdutl"), &["snapshot", "status", &snapshot.to_string_lossy(), "-w", "json"]).await?;
+    let status_text = run(
+        cluster.bed.binaries().of_line(line, "etcdutl"),
+        &["snapshot", "status", &snapshot.to_string_lossy(), "-w", "json"],
+    )
+    .await?;
     let status: Value = serde_json::from_str(&status_text)?;
     let shown = &newest["status"];
     ensure!(status["revision"] == shown["revision"], "revision: etcdutl {status}, status {shown:#}");
     ensure!(status["totalKey"] == shown["keys"], "keys: etcdutl {status}, status {shown:#}");
     ensure!(shown["sizeBytes"] == std::fs::metadata(&snapshot)?.len(), "size: {shown:#}");
     ensure!(shown["sha256"] == hex::encode(Sha256::digest(std::fs::read(&snapshot)?)), "sha256: {shown:#}");
-    let live = cluster.bed.etcdctl(&cluster.bed.nodes()[0], &["get", "--prefix", "/registry/configmaps/default/", "-w", "json"]).await?;
+    let live = cluster
+        .bed
+        .etcdctl(&cluster.bed.nodes()[0], &["get", "--prefix", "/registry/configmaps/default/", "-w", "json"])
+        .await?;
     let live: Value = serde_json::from_str(&live)?;
-    let live: Value = live["kvs"].as_array().unwrap().iter().map(|kv| json!([kv["key"], kv["value"], kv["mod_revision"]])).collect();
+    let live: Value =
+        live["kvs"].as_array().unwrap().iter().map(|kv| json!([kv["key"], kv["value"], kv["mod_revision"]])).collect();
     let served = served_after_restore(&cluster, &snapshot, line).await?;
     ensure!(served == live, "the restored etcd serves other keys");
     ensure!(served.as_array().unwrap().len() >= 20);
@@ -185,7 +220,9 @@ async fn run_now_starts_a_run_even_where_the_schedule_is_suspended() -> Result<(
     cluster.apply(&nightly).await?;
     cluster.wait_for("etcdbs", "nightly", Duration::from_secs(20), |s| is_condition(s, "Suspended", "True")).await?;
     for value in ["one", "two"] {
-        cluster.kubectl(&["annotate", "--overwrite", "etcdbs", "nightly", &format!("etcd.lifeboat.dev/run-now={value}")]).await?;
+        cluster
+            .kubectl(&["annotate", "--overwrite", "etcdbs", "nightly", &format!("etcd.lifeboat.dev/run-now={value}")])
+            .await?;
         let wanted = if value == "one" { 2 } else { 4 };
         eventually(&format!("{wanted} complete backups"), Duration::from_secs(60), || async {
             let backups = cluster.list("etcdb").await?;

@@ -1,7 +1,7 @@
 //! Every situation of the table "What tools must see", on real components, and the words people get for bad input.
 //!
 //! Prints the table that docs/situations.md shows; the test fails where a row is not as documented.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Duration;
 
@@ -35,13 +35,18 @@ async fn see(cluster: &Cluster, row: Row<'_>, limit: Duration) -> Result<Value> 
                 && kstatus(object) == expected
         })
         .await
-        .map_err(|error| error.context(format!("situation {situation:?}: Ready={ready}/{reason} {marker:?} {expected:?}")))?;
+        .map_err(|error| {
+            error.context(format!("situation {situation:?}: Ready={ready}/{reason} {marker:?} {expected:?}"))
+        })?;
     ensure!(
         !(is_condition(&object, "Reconciling", "True") && is_condition(&object, "Stalled", "True")),
         "{situation}: Reconciling and Stalled at once"
     );
     for type_ in ["Reconciling", "Stalled"] {
-        ensure!(condition(&object, type_).is_none_or(|c| c["status"] == "True"), "{situation}: {type_} present but not True");
+        ensure!(
+            condition(&object, type_).is_none_or(|c| c["status"] == "True"),
+            "{situation}: {type_} present but not True"
+        );
     }
     let message = condition(&object, "Ready").unwrap()["message"].as_str().unwrap().to_owned();
     for word in words {
@@ -70,7 +75,16 @@ async fn bad_schedules(cluster: &Cluster) -> Result<()> {
         ("never", "30 2 30 2 *", "Etc/UTC", "NeverFires", &["30 2 30 2 *"]),
     ] {
         cluster.apply(&with(schedule(name, cron, "good"), "spec.timeZone", json!(zone))).await?;
-        let row = Row { situation: &format!("schedule {cron:?} in {zone}"), resource: "etcdbs", name, ready: "False", reason, marker: Some("Stalled"), kstatus: Kstatus::Failed, words };
+        let row = Row {
+            situation: &format!("schedule {cron:?} in {zone}"),
+            resource: "etcdbs",
+            name,
+            ready: "False",
+            reason,
+            marker: Some("Stalled"),
+            kstatus: Kstatus::Failed,
+            words,
+        };
         see(cluster, row, MINUTE).await?;
     }
     Ok(())
@@ -78,34 +92,73 @@ async fn bad_schedules(cluster: &Cluster) -> Result<()> {
 
 async fn bad_locations(cluster: &Cluster) -> Result<()> {
     let objects = |name: &'static str| cluster.s3_objects(name, name);
-    let failed = |situation: &'static str, name: &'static str, reason: &'static str, words: &'static [&'static str]| Row {
-        situation, resource: "etcdbl", name, ready: "False", reason, marker: Some("Stalled"), kstatus: Kstatus::Failed, words,
-    };
+    let failed =
+        |situation: &'static str, name: &'static str, reason: &'static str, words: &'static [&'static str]| Row {
+            situation,
+            resource: "etcdbl",
+            name,
+            ready: "False",
+            reason,
+            marker: Some("Stalled"),
+            kstatus: Kstatus::Failed,
+            words,
+        };
     cluster.apply(&with(objects("wrong-bucket").all(), "unused", json!(null))).await?;
     cluster.apply(&with(objects("wrong-bucket").location(), "spec.s3.bucket", json!("no-such-bucket"))).await?;
-    see(cluster, failed("location: no such bucket", "wrong-bucket", "AccessDenied", &["no-such-bucket"]), 2 * MINUTE).await?;
+    see(cluster, failed("location: no such bucket", "wrong-bucket", "AccessDenied", &["no-such-bucket"]), 2 * MINUTE)
+        .await?;
 
     cluster.apply(&objects("wrong-key").all()).await?;
     cluster.apply(&with(objects("wrong-key").secret(), "stringData.AWS_SECRET_ACCESS_KEY", json!("wrong"))).await?;
     cluster.apply(&with(objects("wrong-key").location(), "spec.s3.prefix", json!("again"))).await?;
-    see(cluster, failed("location: wrong secret key", "wrong-key", "AccessDenied", &["SignatureDoesNotMatch"]), 2 * MINUTE).await?;
+    see(
+        cluster,
+        failed("location: wrong secret key", "wrong-key", "AccessDenied", &["SignatureDoesNotMatch"]),
+        2 * MINUTE,
+    )
+    .await?;
 
     let untrusted = with(objects("untrusted").location(), "spec.s3.caBundleRef", json!(null));
     cluster.apply(&objects("untrusted").secret()).await?;
     cluster.apply(&strip_nulls(untrusted)).await?;
-    see(cluster, failed("location: certificate of an unknown CA", "untrusted", "AccessDenied", &["certificate", "caBundleRef"]), 2 * MINUTE).await?;
+    see(
+        cluster,
+        failed("location: certificate of an unknown CA", "untrusted", "AccessDenied", &["certificate", "caBundleRef"]),
+        2 * MINUTE,
+    )
+    .await?;
 
     cluster.apply(&objects("no-secret").ca()).await?;
     cluster.apply(&objects("no-secret").location()).await?;
     let first = Row {
-        situation: "location: Secret missing, first minute", resource: "etcdbl", name: "no-secret", ready: "False",
-        reason: "CredentialsMissing", marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &["Secret", "no-secret"],
+        situation: "location: Secret missing, first minute",
+        resource: "etcdbl",
+        name: "no-secret",
+        ready: "False",
+        reason: "CredentialsMissing",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["Secret", "no-secret"],
     };
     see(cluster, first, 50 * MINUTE / 60).await?;
-    see(cluster, failed("location: Secret missing, later", "no-secret", "CredentialsMissing", &["Secret", "no-secret"]), 3 * MINUTE).await?;
+    see(
+        cluster,
+        failed("location: Secret missing, later", "no-secret", "CredentialsMissing", &["Secret", "no-secret"]),
+        3 * MINUTE,
+    )
+    .await?;
     // Mended by the user: it recovers without a restart.
     cluster.apply(&objects("no-secret").secret()).await?;
-    let mended = Row { situation: "location: Secret added", resource: "etcdbl", name: "no-secret", ready: "True", reason: "Accepted", marker: None, kstatus: Kstatus::Current, words: &[] };
+    let mended = Row {
+        situation: "location: Secret added",
+        resource: "etcdbl",
+        name: "no-secret",
+        ready: "True",
+        reason: "Accepted",
+        marker: None,
+        kstatus: Kstatus::Current,
+        words: &[],
+    };
     see(cluster, mended, 3 * MINUTE).await?;
 
     let unreachable = with(objects("unreachable").location(), "spec.s3.endpoint", json!("https://127.0.0.1:9"));
@@ -113,14 +166,26 @@ async fn bad_locations(cluster: &Cluster) -> Result<()> {
     cluster.apply(&objects("unreachable").ca()).await?;
     cluster.apply(&unreachable).await?;
     let row = Row {
-        situation: "location: unreachable", resource: "etcdbl", name: "unreachable", ready: "False", reason: "LocationUnavailable",
-        marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &["127.0.0.1:9"],
+        situation: "location: unreachable",
+        resource: "etcdbl",
+        name: "unreachable",
+        ready: "False",
+        reason: "LocationUnavailable",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["127.0.0.1:9"],
     };
     see(cluster, row, 2 * MINUTE).await?;
     cluster.apply(&schedule("on-unreachable", "@daily", "unreachable")).await?;
     let row = Row {
-        situation: "schedule on an unreachable location", resource: "etcdbs", name: "on-unreachable", ready: "False",
-        reason: "LocationUnavailable", marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &["unreachable"],
+        situation: "schedule on an unreachable location",
+        resource: "etcdbs",
+        name: "on-unreachable",
+        ready: "False",
+        reason: "LocationUnavailable",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["unreachable"],
     };
     see(cluster, row, 2 * MINUTE).await?;
     Ok(())
@@ -137,18 +202,33 @@ fn strip_nulls(mut object: Value) -> Value {
 }
 
 async fn not_supported_yet(cluster: &Cluster) -> Result<()> {
-    let failed = |situation: &'static str, resource: &'static str, name: &'static str, words: &'static [&'static str]| Row {
-        situation, resource, name, ready: "False", reason: "NotSupported", marker: Some("Stalled"), kstatus: Kstatus::Failed, words,
-    };
-    let encrypted = with(cluster.s3_objects("encrypted", "x").location(), "spec.encryption", json!({"recipients": ["age1qqqq"]}));
+    let failed =
+        |situation: &'static str, resource: &'static str, name: &'static str, words: &'static [&'static str]| Row {
+            situation,
+            resource,
+            name,
+            ready: "False",
+            reason: "NotSupported",
+            marker: Some("Stalled"),
+            kstatus: Kstatus::Failed,
+            words,
+        };
+    let encrypted =
+        with(cluster.s3_objects("encrypted", "x").location(), "spec.encryption", json!({"recipients": ["age1qqqq"]}));
     cluster.apply(&encrypted).await?;
     see(cluster, failed("location with encryption", "etcdbl", "encrypted", &["encryption"]), MINUTE).await?;
-    let locked = with(cluster.s3_objects("locked", "x").location(), "spec.s3.objectLock", json!({"mode": "Governance", "days": 1}));
+    let locked = with(
+        cluster.s3_objects("locked", "x").location(),
+        "spec.s3.objectLock",
+        json!({"mode": "Governance", "days": 1}),
+    );
     cluster.apply(&locked).await?;
     see(cluster, failed("location with objectLock", "etcdbl", "locked", &["objectLock"]), MINUTE).await?;
     cluster.apply(&with(backup("members", "good"), "spec.verification", json!("Members"))).await?;
     see(cluster, failed("backup with verification Members", "etcdb", "members", &["Members"]), MINUTE).await?;
-    cluster.apply(&with(schedule("members", "@daily", "good"), "spec.template.spec.verification", json!("Members"))).await?;
+    cluster
+        .apply(&with(schedule("members", "@daily", "good"), "spec.template.spec.verification", json!("Members")))
+        .await?;
     see(cluster, failed("schedule with verification Members", "etcdbs", "members", &["Members"]), MINUTE).await?;
     Ok(())
 }
@@ -156,52 +236,153 @@ async fn not_supported_yet(cluster: &Cluster) -> Result<()> {
 async fn backups(cluster: &Cluster) -> Result<()> {
     let slow = with(backup("slow", "good"), "spec.limits", json!({"bytesPerSecond": "200Ki"}));
     cluster.apply(&slow).await?;
-    let row = Row { situation: "backup running", resource: "etcdb", name: "slow", ready: "Unknown", reason: "Running", marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &[] };
+    let row = Row {
+        situation: "backup running",
+        resource: "etcdb",
+        name: "slow",
+        ready: "Unknown",
+        reason: "Running",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &[],
+    };
     see(cluster, row, MINUTE).await?;
-    let row = Row { situation: "backup good", resource: "etcdb", name: "slow", ready: "True", reason: "Succeeded", marker: Some("Complete"), kstatus: Kstatus::Current, words: &[] };
+    let row = Row {
+        situation: "backup good",
+        resource: "etcdb",
+        name: "slow",
+        ready: "True",
+        reason: "Succeeded",
+        marker: Some("Complete"),
+        kstatus: Kstatus::Current,
+        words: &[],
+    };
     see(cluster, row, 3 * MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=Complete", "etcdb/slow", "--timeout=5s"]).await?;
 
     cluster.apply(&backup("nowhere", "no-such-location")).await?;
-    let row = Row { situation: "backup: location missing, first minute", resource: "etcdb", name: "nowhere", ready: "False", reason: "LocationMissing", marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &["no-such-location"] };
+    let row = Row {
+        situation: "backup: location missing, first minute",
+        resource: "etcdb",
+        name: "nowhere",
+        ready: "False",
+        reason: "LocationMissing",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["no-such-location"],
+    };
     see(cluster, row, MINUTE / 2).await?;
-    let row = Row { situation: "backup: location missing, later", resource: "etcdb", name: "nowhere", ready: "False", reason: "LocationMissing", marker: Some("Failed"), kstatus: Kstatus::Failed, words: &["no-such-location"] };
+    let row = Row {
+        situation: "backup: location missing, later",
+        resource: "etcdb",
+        name: "nowhere",
+        ready: "False",
+        reason: "LocationMissing",
+        marker: Some("Failed"),
+        kstatus: Kstatus::Failed,
+        words: &["no-such-location"],
+    };
     see(cluster, row, 2 * MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=Failed", "etcdb/nowhere", "--timeout=5s"]).await?;
 
     // On a bucket that is not there: failed for good, with the store's words; schedules go on being Ready or not by
     // their location, not by their last run.
     cluster.apply(&backup("denied", "wrong-bucket")).await?;
-    let row = Row { situation: "backup: failed for good", resource: "etcdb", name: "denied", ready: "False", reason: "AccessDenied", marker: Some("Stalled"), kstatus: Kstatus::Failed, words: &["no-such-bucket"] };
+    let row = Row {
+        situation: "backup: failed for good",
+        resource: "etcdb",
+        name: "denied",
+        ready: "False",
+        reason: "AccessDenied",
+        marker: Some("Stalled"),
+        kstatus: Kstatus::Failed,
+        words: &["no-such-bucket"],
+    };
     see(cluster, row, 3 * MINUTE).await?;
 
     let pinned = with(backup("elsewhere", "good"), "spec.source", json!({"nodeName": "no-such-node"}));
     let pinned = with(pinned, "spec.limits", json!({"timeoutSeconds": 40}));
     cluster.apply(&pinned).await?;
-    let row = Row { situation: "backup: no healthy member", resource: "etcdb", name: "elsewhere", ready: "Unknown", reason: "NoHealthyMember", marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &["no-such-node"] };
+    let row = Row {
+        situation: "backup: no healthy member",
+        resource: "etcdb",
+        name: "elsewhere",
+        ready: "Unknown",
+        reason: "NoHealthyMember",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["no-such-node"],
+    };
     see(cluster, row, MINUTE / 2).await?;
-    let row = Row { situation: "backup: no healthy member, deadline over", resource: "etcdb", name: "elsewhere", ready: "False", reason: "NoHealthyMember", marker: Some("Failed"), kstatus: Kstatus::Failed, words: &["no-such-node"] };
+    let row = Row {
+        situation: "backup: no healthy member, deadline over",
+        resource: "etcdb",
+        name: "elsewhere",
+        ready: "False",
+        reason: "NoHealthyMember",
+        marker: Some("Failed"),
+        kstatus: Kstatus::Failed,
+        words: &["no-such-node"],
+    };
     see(cluster, row, 2 * MINUTE).await?;
     Ok(())
 }
 
 async fn schedules(cluster: &Cluster) -> Result<()> {
     cluster.apply(&schedule("missing", "@daily", "no-such-location")).await?;
-    let row = Row { situation: "schedule: location missing, first minute", resource: "etcdbs", name: "missing", ready: "False", reason: "LocationMissing", marker: Some("Reconciling"), kstatus: Kstatus::InProgress, words: &["no-such-location"] };
+    let row = Row {
+        situation: "schedule: location missing, first minute",
+        resource: "etcdbs",
+        name: "missing",
+        ready: "False",
+        reason: "LocationMissing",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["no-such-location"],
+    };
     see(cluster, row, MINUTE / 2).await?;
     cluster.apply(&with(schedule("asleep", "@daily", "good"), "spec.suspend", json!(true))).await?;
-    let row = Row { situation: "schedule suspended", resource: "etcdbs", name: "asleep", ready: "True", reason: "Accepted", marker: Some("Suspended"), kstatus: Kstatus::Current, words: &[] };
+    let row = Row {
+        situation: "schedule suspended",
+        resource: "etcdbs",
+        name: "asleep",
+        ready: "True",
+        reason: "Accepted",
+        marker: Some("Suspended"),
+        kstatus: Kstatus::Current,
+        words: &[],
+    };
     see(cluster, row, MINUTE).await?;
     // A schedule whose run fails while its location is fine: the run's deadline is too short for its only member.
-    let failing = with(schedule("failing", "@yearly", "good"), "spec.template.spec.source", json!({"nodeName": "no-such-node"}));
+    let failing =
+        with(schedule("failing", "@yearly", "good"), "spec.template.spec.source", json!({"nodeName": "no-such-node"}));
     let failing = with(failing, "spec.template.spec.limits", json!({"timeoutSeconds": 10}));
     cluster.apply(&with(failing, "spec.runOnCreate", json!(true))).await?;
-    let object = cluster.wait_for("etcdbs", "failing", 2 * MINUTE, |s| is_condition(s, "LastBackupSucceeded", "False")).await?;
+    let object =
+        cluster.wait_for("etcdbs", "failing", 2 * MINUTE, |s| is_condition(s, "LastBackupSucceeded", "False")).await?;
     ensure!(object["status"]["consecutiveFailures"] == 1, "{object:#}");
-    let row = Row { situation: "schedule, last run failed", resource: "etcdbs", name: "failing", ready: "True", reason: "Accepted", marker: None, kstatus: Kstatus::Current, words: &[] };
+    let row = Row {
+        situation: "schedule, last run failed",
+        resource: "etcdbs",
+        name: "failing",
+        ready: "True",
+        reason: "Accepted",
+        marker: None,
+        kstatus: Kstatus::Current,
+        words: &[],
+    };
     see(cluster, row, MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=LastBackupSucceeded=false", "etcdbs/failing", "--timeout=5s"]).await?;
-    let row = Row { situation: "schedule: location missing, later", resource: "etcdbs", name: "missing", ready: "False", reason: "LocationMissing", marker: Some("Stalled"), kstatus: Kstatus::Failed, words: &["no-such-location"] };
+    let row = Row {
+        situation: "schedule: location missing, later",
+        resource: "etcdbs",
+        name: "missing",
+        ready: "False",
+        reason: "LocationMissing",
+        marker: Some("Stalled"),
+        kstatus: Kstatus::Failed,
+        words: &["no-such-location"],
+    };
     see(cluster, row, 2 * MINUTE).await?;
     Ok(())
 }
@@ -224,7 +405,10 @@ async fn every_situation_shows_what_the_table_says() -> Result<()> {
     }
     cluster.apply(&schedule("unseen", "@daily", "good")).await?;
     let unseen = cluster.get("etcdbs", "unseen").await?.unwrap();
-    ensure!(unseen["status"] == json!({"observedGeneration": -1}) && kstatus(&unseen) == Kstatus::InProgress, "{unseen:#}");
+    ensure!(
+        unseen["status"] == json!({"observedGeneration": -1}) && kstatus(&unseen) == Kstatus::InProgress,
+        "{unseen:#}"
+    );
     println!("| just created, operator down | – | – | {:?} | |", kstatus(&unseen));
     cluster.shutdown().await
 }

@@ -113,7 +113,6 @@ fn a_flipped_bit_is_seen_by_structure_or_facts() {
     }
     // 11 of the 23 pages are in use by content; a lower share means that something in use is not looked at.
     let share = f64::from(seen) / f64::from(seen + unseen);
-    println!("seen {seen}, unseen {unseen}, share {share:.2}");
     assert!(share > 0.4, "only {share:.2} of the flips were seen");
 }
 

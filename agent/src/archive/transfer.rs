@@ -345,8 +345,14 @@ async fn upload_all(
     drop(parts);
     let mut receipts = Vec::new();
     while let Some(worker) = workers.join_next().await {
-        // Dropping the set ends the others.
-        receipts.append(&mut worker.unwrap_or(Err(TransferError::Stopped))?);
+        match worker.unwrap_or(Err(TransferError::Stopped)) {
+            Ok(mut some) => receipts.append(&mut some),
+            Err(error) => {
+                // What the others hold in the spool goes with them, before anybody looks.
+                workers.shutdown().await;
+                return Err(error);
+            }
+        }
     }
     Ok(receipts)
 }

@@ -30,6 +30,17 @@ pub enum EtcdError {
         /// The system's words.
         words: String,
     },
+    /// It took the connection and closed it without a word.
+    #[error(
+        "etcd at {url} closed the connection without an answer ({words}): it does so when it wants https or another client \
+         certificate, and while it stops; look at the log of the etcd pod"
+    )]
+    Closed {
+        /// The URL.
+        url: String,
+        /// The system's words.
+        words: String,
+    },
     /// No answer in time.
     #[error(
         "etcd at {url} does not answer within {} s: is the etcd pod running? see `crictl ps -a | grep etcd`",
@@ -138,7 +149,9 @@ impl EtcdError {
     /// What it asks for.
     pub const fn class(&self) -> EtcdErrorClass {
         match self {
-            Self::Unreachable { .. } | Self::NoAnswer { .. } | Self::NoLeader { .. } => EtcdErrorClass::Unavailable,
+            Self::Unreachable { .. } | Self::Closed { .. } | Self::NoAnswer { .. } | Self::NoLeader { .. } => {
+                EtcdErrorClass::Unavailable
+            }
             Self::Credentials { .. } | Self::BadUrl { .. } | Self::Untrusted { .. } | Self::Refused { .. } => {
                 EtcdErrorClass::Access
             }
@@ -153,6 +166,7 @@ impl EtcdError {
             Self::Credentials { words, .. }
             | Self::BadUrl { words, .. }
             | Self::Unreachable { words, .. }
+            | Self::Closed { words, .. }
             | Self::Untrusted { words, .. }
             | Self::Refused { words, .. }
             | Self::Broken { words, .. } => words.clone(),
@@ -184,8 +198,14 @@ impl EtcdError {
         if message.contains("no leader") {
             return Self::NoLeader { url };
         }
+        // TLS 1.3 lets a server refuse a certificate after the client began to speak; whether its alert or the broken pipe
+        // is seen first is chance.
+        let says = |signs: &[&str]| signs.iter().any(|sign| words.to_ascii_lowercase().contains(sign));
+        let is_tls = *is_tls || says(&["fatal alert", "peer certificate"]);
+        let is_closed = says(&["broken pipe", "connection reset", "connection closed", "end of file"]);
         match (is_tls, is_transport) {
             (true, _) => Self::Untrusted { url, words: words.clone() },
+            (false, true) if is_closed => Self::Closed { url, words: words.clone() },
             (false, true) => Self::Unreachable { url, words: words.clone() },
             (false, false) => Self::Refused { url, words: message.to_owned() },
         }

@@ -32,7 +32,17 @@ async fn main() -> Result<()> {
     println!("operator and agents are at work");
     let kubeconfig = dir.join("kubeconfig");
     std::fs::copy(cluster.bed.kubeconfig(), &kubeconfig)?;
-    cluster.bed.kubectl(&["config", "set-context", "--current", "--namespace=lifeboat", "--kubeconfig", &kubeconfig.to_string_lossy()]).await?;
+    cluster
+        .bed
+        .kubectl(&[
+            "config",
+            "set-context",
+            "--current",
+            "--namespace=lifeboat",
+            "--kubeconfig",
+            &kubeconfig.to_string_lossy(),
+        ])
+        .await?;
     let location = cluster.s3_objects("offsite", "demo").all();
     std::fs::write(manifests.join("location.yaml"), serde_norway::to_string(&location)?)?;
     let every_minute = schedule("every-minute", "*/1 * * * *", "offsite");

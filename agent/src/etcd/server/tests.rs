@@ -161,10 +161,12 @@ async fn kubeadms_certificates_open_etcd_and_others_do_not() {
         let unknown_client = TlsFiles { ca: pki.path("ca.crt"), ..stranger.client() };
         for files in [unknown_client, stranger.client()] {
             let error = ask(Some(files), &server.url).await.unwrap_err();
-            assert!(matches!(error, EtcdError::Untrusted { .. }), "{line}: {error}");
+            // A server may close before its refusal is read; the words then name the certificate all the same.
+            assert!(matches!(error, EtcdError::Untrusted { .. } | EtcdError::Closed { .. }), "{line}: {error}");
+            assert!(error.to_string().contains("certificate"), "{line}: {error}");
         }
         let plain = ask(None, &server.url.replace("https", "http")).await.unwrap_err();
-        assert!(matches!(plain, EtcdError::Unreachable { .. }), "{line}: {plain}");
+        assert!(matches!(plain, EtcdError::Unreachable { .. } | EtcdError::Closed { .. }), "{line}: {plain}");
         let snapshot = MemberClient::connect(&Endpoint { url: server.url.clone(), tls: Some(pki.client()) }).await;
         assert!(open_snapshot(&snapshot.unwrap(), request(30, 20)).await.is_ok());
     }
