@@ -4,20 +4,29 @@
 //! credentials. A library only so that its parts can be tested; the program is `lifeboat-operator`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-pub mod api_error;
-pub mod apply;
-pub mod assignments;
+mod api_error;
+mod apply;
+mod assignments;
+mod backups;
 pub mod config;
-pub mod freshness;
-pub mod health;
-pub mod kind;
-pub mod leadership;
-pub mod lease;
-pub mod liveness;
+mod controller;
+mod events;
+mod freshness;
+mod health;
+mod kind;
+mod leadership;
+mod lease;
+mod liveness;
+mod locations;
 pub mod logging;
-pub mod metrics;
+mod members;
+mod metrics;
 #[cfg(test)]
 mod mock;
-pub mod object_metrics;
-pub mod readiness;
-pub mod stores;
+mod object_metrics;
+mod observe;
+mod readiness;
+mod restores;
+pub mod run;
+mod schedules;
+mod stores;

@@ -165,8 +165,7 @@ impl MemberKeeper {
     /// The object itself: owned by the Node, so that it goes with it.
     async fn object(&self) -> serde_json::Value {
         let name = self.node.as_str();
-        let mut object =
-            json!({"apiVersion": API_VERSION, "kind": "EtcdMember", "metadata": {"name": name}, "spec": {}});
+        let mut object = json!({"apiVersion": API_VERSION, "kind": "EtcdMember", "metadata": {"name": name}});
         let nodes: Api<Node> = Api::all(self.client.clone());
         match nodes.get_opt(name).await {
             Ok(Some(node)) => {

@@ -1,0 +1,417 @@
+//! One backup from its creation to its end: which agent takes it, what became of each try, when it is over.
+//!
+//! A run is over once, and nothing changes it afterwards. Its deadline and its number of tries are bounded, so that every
+//! run ends. Progress stays in `status.execution`, which only the agent writes: everything said here goes through the
+//! etcd that is being read.
+
+mod archive;
+mod attempts;
+mod obstacles;
+
+pub(crate) use obstacles::unsupported_field;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use lifeboat_crds::backup::{ArchiveFacts, BackupResult};
+use lifeboat_crds::event::EventReason;
+use lifeboat_crds::{
+    Assignment, BackupId, ConditionStatus, ConditionType, EtcdBackup, EtcdBackupStatus, NodeName, Reason, Task,
+    TaskError, Time, label,
+};
+
+use crate::assignment::{Wanted, choose_node, next_attempt};
+use crate::conditions::{Outcome, Shown, human_duration, is_true, merge_conditions, since};
+use crate::event::EventDraft;
+use crate::{LocationView, SeenMember, after, until};
+use attempts::{Attempt, attempt_state, note_failure, retry_time};
+use obstacles::{Obstacle, obstacle_of};
+
+/// Until a run that no member can take is looked at again; a member that changes wakes it before.
+const RECHECK: Duration = Duration::from_secs(15);
+
+/// What is known around a backup.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedBackup {
+    /// The backup.
+    pub backup: EtcdBackup,
+    /// Its location.
+    pub location: LocationView,
+    /// Every member.
+    pub members: Vec<SeenMember>,
+    /// Running backups by node, without this one.
+    pub busy: BTreeMap<NodeName, u32>,
+    /// Newest assignment by node.
+    pub last_used: BTreeMap<NodeName, Timestamp>,
+    /// How long assignment and execution were seen unchanged.
+    pub execution_unchanged_for: Duration,
+    /// The run of a later slot that takes its place.
+    pub superseded_by: Option<String>,
+}
+
+/// What is to become of a backup.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackupDecision {
+    /// The operator's part of the status.
+    pub status: EtcdBackupStatus,
+    /// What to tell.
+    pub events: Vec<EventDraft>,
+    /// When to look again if nothing happens; `None` where only a change can bring anything new.
+    pub requeue_after: Option<Duration>,
+}
+
+/// Decides upon a backup.
+pub fn decide_backup(observed: &ObservedBackup, now: Timestamp) -> BackupDecision {
+    let mut run = Run::of(observed, now);
+    let next = run.decide();
+    run.finish(next)
+}
+
+/// What the next look at a backup is for.
+#[derive(Clone, Debug, PartialEq)]
+enum Next {
+    /// It is over; nothing changes any more.
+    Settled,
+    /// It goes on.
+    Waits { outcome: Outcome, phase: &'static str, look_again: Timestamp },
+    /// It just ended well.
+    Completes,
+    /// It just ended without success.
+    Fails(TaskError),
+}
+
+/// A backup while it is decided upon.
+struct Run<'o> {
+    observed: &'o ObservedBackup,
+    status: EtcdBackupStatus,
+    events: Vec<EventDraft>,
+    now: Timestamp,
+}
+
+impl<'o> Run<'o> {
+    fn of(observed: &'o ObservedBackup, now: Timestamp) -> Self {
+        let status = observed.backup.status.clone().unwrap_or_default();
+        Self { observed, status, events: Vec::new(), now }
+    }
+
+    fn decide(&mut self) -> Next {
+        let (backup, superseded_by) = (&self.observed.backup, &self.observed.superseded_by);
+        let conditions = &self.status.conditions;
+        if is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed) {
+            return Next::Settled;
+        }
+        // An archive that is there is never given up, whatever else is the matter.
+        if let Some(facts) = self.own_result().and_then(|result| result.archive.clone()) {
+            return self.complete(facts);
+        }
+        if backup.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(label::IMPORTED)) {
+            return self.import();
+        }
+        self.fix_id();
+        if let Some(other) = superseded_by {
+            return self.fail(Reason::Superseded, format!("{other}, a run of a later slot, took its place"));
+        }
+        self.run()
+    }
+
+    /// The result of the current assignment.
+    fn own_result(&self) -> Option<&BackupResult> {
+        let (assignment, execution) = (self.status.assignment.as_ref(), self.status.execution.as_ref());
+        execution.filter(|execution| assignment.is_some_and(|assignment| execution.is_of(assignment)))?.result.as_ref()
+    }
+
+    /// The identity in the bucket is chosen once, from what cannot change; an archive found there has one.
+    fn fix_id(&mut self) {
+        let metadata = &self.observed.backup.metadata;
+        let found = metadata.annotations.as_ref().and_then(|annotations| annotations.get(label::IMPORTED));
+        if let (None, Some(id)) = (&self.status.backup_id, found.and_then(|id| id.parse::<BackupId>().ok())) {
+            self.status.backup_id = Some(id.to_string());
+        }
+        if let (None, Some(created), Some(uid)) = (&self.status.backup_id, &metadata.creation_timestamp, &metadata.uid)
+        {
+            self.status.backup_id = Some(BackupId::new(created.0, uid).to_string());
+        }
+    }
+
+    fn run(&mut self) -> Next {
+        let limits = &self.observed.backup.spec.limits;
+        let deadline = after(self.first_seen(), SignedDuration::from_secs(limits.timeout_seconds));
+        let attempt = attempt_state(&self.status, self.observed.execution_unchanged_for);
+        if let Attempt::Failed(error) = &attempt {
+            note_failure(&mut self.status, error.clone(), self.now);
+            if let Some(end) = self.end_after(error) {
+                return end;
+            }
+            self.tell_retry(error);
+        }
+        if self.now >= deadline {
+            return self.time_out(deadline);
+        }
+        let next = match attempt {
+            Attempt::Running(assignment) => self.running(&assignment),
+            Attempt::Assigned(assignment) => self.assigned(&assignment),
+            Attempt::None | Attempt::Failed(_) | Attempt::FailedBefore => self.assign(),
+        };
+        match next {
+            Next::Waits { outcome, phase, look_again } => {
+                Next::Waits { outcome, phase, look_again: look_again.min(deadline) }
+            }
+            Next::Settled | Next::Completes | Next::Fails(_) => next,
+        }
+    }
+
+    /// When the operator first saw this backup: it is Reconciling from then until its end.
+    ///
+    /// Not its creation, so that a run does not fail untried because the operator was away.
+    fn first_seen(&self) -> Timestamp {
+        since(&self.status.conditions, ConditionType::Reconciling, ConditionStatus::True).unwrap_or(self.now)
+    }
+
+    /// The end, where a failed try is the last.
+    fn end_after(&mut self, error: &TaskError) -> Option<Next> {
+        let tries = self.observed.backup.spec.backoff_limit.max(0).saturating_add(1);
+        let failed = i32::try_from(self.status.attempts.len()).unwrap_or(i32::MAX);
+        if attempts::is_permanent(error.reason()) {
+            return Some(self.fail(error.reason(), error.message.clone()));
+        }
+        (failed >= tries).then(|| {
+            let message = if failed == 1 {
+                error.message.clone()
+            } else {
+                format!("{failed} tries failed; the last: {}", error.message)
+            };
+            self.fail(error.reason(), message)
+        })
+    }
+
+    fn tell_retry(&mut self, error: &TaskError) {
+        let Some(last) = self.status.attempts.last() else { return };
+        let words = format!("attempt {} on {}: {}: {}", last.attempt, last.node_name, error.reason, error.message);
+        if error.reason() == Reason::VerificationFailed {
+            self.events.push(EventDraft::new(EventReason::VerificationFailed, words.clone()));
+        }
+        self.events.push(EventDraft::new(EventReason::BackupRetrying, words));
+    }
+
+    /// The end at the deadline, with the words of what stood in the way last.
+    fn time_out(&mut self, deadline: Timestamp) -> Next {
+        let limit = human_duration(deadline.duration_since(self.first_seen()));
+        let words = format!("etcd was not backed up within {limit} (spec.limits.timeoutSeconds)");
+        let attempt = attempt_state(&self.status, self.observed.execution_unchanged_for);
+        let last = self
+            .status
+            .attempts
+            .last()
+            .map(|last| format!("; attempt {} on {} failed: {}", last.attempt, last.node_name, last.error.message));
+        match attempt {
+            Attempt::Running(assignment) => {
+                let stage = self.status.execution.as_ref().and_then(|execution| execution.stage.as_deref());
+                let stage = stage.map(|stage| format!(" (stage {stage})")).unwrap_or_default();
+                let more = last.unwrap_or_default();
+                self.fail(
+                    Reason::DeadlineExceeded,
+                    format!("{words}: reading etcd on {}{stage} was still going on{more}", assignment.node_name),
+                )
+            }
+            Attempt::Assigned(assignment) => {
+                let more = last.unwrap_or_default();
+                let message =
+                    format!("{words}: the agent on {} did not begin to read etcd{more}", assignment.node_name);
+                self.fail(Reason::DeadlineExceeded, message)
+            }
+            Attempt::None | Attempt::Failed(_) | Attempt::FailedBefore => {
+                let (reason, obstacle) = self.last_obstacle();
+                let obstacle = obstacle.map(|obstacle| format!("; {obstacle}")).unwrap_or_default();
+                match last {
+                    Some(last) => self.fail(Reason::DeadlineExceeded, format!("{words}{last}{obstacle}")),
+                    None => self.fail(reason, format!("{words}{obstacle}")),
+                }
+            }
+        }
+    }
+
+    /// What kept a run from being assigned.
+    fn last_obstacle(&self) -> (Reason, Option<String>) {
+        match obstacle_of(self.observed, &self.status, self.first_seen(), self.now) {
+            Obstacle::Passing { outcome: Outcome::InProgress { ready: _, reason, message }, look_again: _ } => {
+                (reason, Some(message))
+            }
+            Obstacle::Final(TaskError { reason, message }) => {
+                (Reason::parse(&reason).unwrap_or(Reason::DeadlineExceeded), Some(message))
+            }
+            Obstacle::Passing { outcome: Outcome::Current { .. } | Outcome::Failed { .. }, look_again: _ }
+            | Obstacle::None => match self.choose() {
+                Ok(_) => (Reason::DeadlineExceeded, None),
+                Err(words) => (Reason::NoHealthyMember, Some(words)),
+            },
+        }
+    }
+
+    fn running(&mut self, assignment: &Assignment) -> Next {
+        let Assignment { node_name, attempt, task: _, time: _ } = assignment;
+        if self.status.start_time.is_none() {
+            self.status.start_time = self.status.execution.as_ref().map(|execution| execution.start_time.clone());
+            let words = format!("the agent on {node_name} began");
+            self.events.push(EventDraft::new(EventReason::BackupStarted, words));
+        }
+        let again = if self.status.attempts.is_empty() { String::new() } else { format!(", attempt {attempt}") };
+        Next::Waits {
+            outcome: Outcome::waiting(Reason::Running, format!("etcd on {node_name} is being backed up{again}")),
+            phase: "Running",
+            look_again: self.when_silent(),
+        }
+    }
+
+    fn assigned(&self, assignment: &Assignment) -> Next {
+        let Assignment { node_name, attempt: _, task: _, time: _ } = assignment;
+        let (reason, phase, more) = match self.status.attempts.last() {
+            None => (Reason::Pending, "Pending", String::new()),
+            Some(last) => {
+                let words = format!("; attempt {} on {} failed: {}", last.attempt, last.node_name, last.error.message);
+                (Reason::Retrying, "Retrying", words)
+            }
+        };
+        Next::Waits {
+            outcome: Outcome::waiting(reason, format!("assigned to the agent on {node_name}{more}")),
+            phase,
+            look_again: self.when_silent(),
+        }
+    }
+
+    /// When the agent counts as silent; silence is no event, so it must be looked for.
+    fn when_silent(&self) -> Timestamp {
+        let left = crate::SILENCE.saturating_sub(self.observed.execution_unchanged_for);
+        after(self.now, SignedDuration::try_from(left).unwrap_or(SignedDuration::ZERO))
+    }
+
+    /// Assigns the next try, as soon as nothing stands in the way.
+    fn assign(&mut self) -> Next {
+        match obstacle_of(self.observed, &self.status, self.first_seen(), self.now) {
+            Obstacle::None => {}
+            Obstacle::Passing { outcome, look_again } => return Next::Waits { outcome, phase: "Waiting", look_again },
+            Obstacle::Final(TaskError { reason, message }) => {
+                return self.fail(Reason::parse(&reason).unwrap_or(Reason::NotSupported), message);
+            }
+        }
+        if let Some((last, time)) =
+            self.status.attempts.last().zip(retry_time(&self.status)).filter(|(_, time)| *time > self.now)
+        {
+            let words = format!(
+                "attempt {} on {} failed: {}; the next follows",
+                last.attempt, last.node_name, last.error.message
+            );
+            return Next::Waits {
+                outcome: Outcome::waiting(Reason::Retrying, words),
+                phase: "Retrying",
+                look_again: time,
+            };
+        }
+        match self.choose() {
+            Ok(node_name) => {
+                let attempt = next_attempt(self.status.assignment.as_ref(), self.status.execution.as_ref());
+                let assignment = Assignment { node_name, attempt, task: Task::Backup, time: Time(self.now) };
+                self.status.assignment = Some(assignment.clone());
+                let next = self.assigned(&assignment);
+                match next {
+                    // The count of silence begins with the assignment.
+                    Next::Waits { outcome, phase, look_again: _ } => {
+                        let silence = SignedDuration::try_from(crate::SILENCE).unwrap_or(SignedDuration::ZERO);
+                        Next::Waits { outcome, phase, look_again: after(self.now, silence) }
+                    }
+                    Next::Settled | Next::Completes | Next::Fails(_) => next,
+                }
+            }
+            Err(words) => Next::Waits {
+                outcome: Outcome::waiting(Reason::NoHealthyMember, words),
+                phase: "Waiting",
+                look_again: after(self.now, SignedDuration::try_from(RECHECK).unwrap_or(SignedDuration::ZERO)),
+            },
+        }
+    }
+
+    fn choose(&self) -> Result<NodeName, String> {
+        let ObservedBackup {
+            backup,
+            location: _,
+            members,
+            busy,
+            last_used,
+            execution_unchanged_for: _,
+            superseded_by: _,
+        } = self.observed;
+        choose_node(
+            members,
+            &Wanted {
+                pinned: backup.spec.source.node_name.as_ref(),
+                policy: backup.spec.source.member_policy,
+                failed_last: self.status.attempts.last().map(|last| &last.node_name),
+                spool: backup.spec.limits.spool.bytes(),
+                busy,
+                last_used,
+            },
+        )
+    }
+
+    /// A record of an archive in the bucket: no run is started for it.
+    fn import(&mut self) -> Next {
+        let imported = self.status.execution.as_ref().filter(|execution| execution.task == Task::Import);
+        let result = imported.and_then(|execution| execution.result.clone());
+        match result {
+            Some(BackupResult { archive: Some(facts), error: _ }) => self.complete(facts),
+            Some(BackupResult { archive: None, error: Some(TaskError { reason, message }) }) => {
+                self.fail(Reason::parse(&reason).unwrap_or(Reason::ArchiveCorrupt), message)
+            }
+            Some(BackupResult { archive: None, error: None }) | None => Next::Waits {
+                outcome: Outcome::waiting(
+                    Reason::ImportedFromCatalog,
+                    "found in the bucket; its manifest is yet to be read",
+                ),
+                phase: "Importing",
+                look_again: Timestamp::MAX,
+            },
+        }
+    }
+
+    fn complete(&mut self, facts: ArchiveFacts) -> Next {
+        self.fix_id();
+        archive::copy_facts(&mut self.status, facts);
+        self.events.push(EventDraft::new(EventReason::BackupSucceeded, archive::words(&self.status)));
+        Next::Completes
+    }
+
+    fn fail(&mut self, reason: Reason, message: String) -> Next {
+        if reason == Reason::VerificationFailed {
+            self.events.push(EventDraft::new(EventReason::VerificationFailed, message.clone()));
+        }
+        self.events.push(EventDraft::new(EventReason::BackupFailed, format!("{reason}: {message}")));
+        Next::Fails(TaskError::new(reason, message))
+    }
+
+    fn finish(self, next: Next) -> BackupDecision {
+        let Self { observed, mut status, events, now } = self;
+        status.execution = None;
+        let (shown, phase, look_again) = match next {
+            Next::Settled => return BackupDecision { status, events, requeue_after: None },
+            Next::Waits { outcome, phase, look_again } => (outcome.shown(), phase, Some(look_again)),
+            Next::Completes => (archive::shown(&observed.backup, &status), "Complete", None),
+            Next::Fails(error) => {
+                let (reason, message) = (error.reason(), error.message.clone());
+                status.failure = Some(error);
+                let mut shown = Outcome::failed(reason, &message).shown();
+                shown.push(Shown::new(ConditionType::Failed, true, reason, message));
+                (shown, "Failed", None)
+            }
+        };
+        let generation = observed.backup.metadata.generation.unwrap_or(0);
+        status.observed_generation = Some(generation);
+        status.phase = Some(phase.to_owned());
+        status.conditions = merge_conditions(&status.conditions, &shown, generation, now);
+        let requeue_after = look_again.filter(|time| *time < Timestamp::MAX).map(|time| until(time, now));
+        BackupDecision { status, events, requeue_after }
+    }
+}
+
+#[cfg(test)]
+#[path = "backup_tests.rs"]
+mod tests;

@@ -1,0 +1,99 @@
+//! What stands in the way of assigning a run: its own spec, or its location.
+//!
+//! A store that does not answer is no obstacle: the agent tries, and may well get through.
+
+use jiff::Timestamp;
+use lifeboat_crds::backup::VerificationLevel;
+use lifeboat_crds::condition::find;
+use lifeboat_crds::{ConditionType, EtcdBackupLocation, EtcdBackupSpec, EtcdBackupStatus, Reason, TaskError};
+
+use crate::backup::ObservedBackup;
+use crate::conditions::{Outcome, end_of_grace, is_observed, is_true, unready_since};
+use crate::location::{refuses_archives, unsupported};
+use crate::{GRACE, LocationView, after};
+
+/// What stands in the way.
+pub(super) enum Obstacle {
+    /// Nothing.
+    None,
+    /// Something that may pass.
+    Passing { outcome: Outcome, look_again: Timestamp },
+    /// Something that does not.
+    Final(TaskError),
+}
+
+/// What stands in the way of the next try.
+pub(super) fn obstacle_of(
+    observed: &ObservedBackup,
+    status: &EtcdBackupStatus,
+    first_seen: Timestamp,
+    now: Timestamp,
+) -> Obstacle {
+    let spec = &observed.backup.spec;
+    if let Some(words) = unsupported_field(spec) {
+        return Obstacle::Final(TaskError::new(Reason::NotSupported, words));
+    }
+    let name = &spec.location_ref.name;
+    match &observed.location {
+        LocationView::Missing => {
+            let words = format!("location {name} does not exist: create the EtcdBackupLocation");
+            // Counted from when this was first shown; something else may have been the matter before.
+            let since = unready_since(&status.conditions, now);
+            match end_of_grace(since, now) {
+                Some(look_again) => {
+                    Obstacle::Passing { outcome: Outcome::troubled(Reason::LocationMissing, words), look_again }
+                }
+                None => Obstacle::Final(TaskError::new(Reason::LocationMissing, words)),
+            }
+        }
+        LocationView::Seen(location) => obstacle_at(location, name, first_seen, now),
+    }
+}
+
+/// A field of a backup's spec that this version accepts but cannot serve, in words.
+pub(crate) fn unsupported_field(spec: &EtcdBackupSpec) -> Option<String> {
+    match spec.verification {
+        VerificationLevel::Checksum | VerificationLevel::Content => None,
+        VerificationLevel::Members => Some(
+            "verification: Members is not supported by this version; use Content, which checks structure and content"
+                .to_owned(),
+        ),
+    }
+}
+
+fn obstacle_at(location: &EtcdBackupLocation, name: &str, first_seen: Timestamp, now: Timestamp) -> Obstacle {
+    if let Some(words) = unsupported(&location.spec) {
+        return Obstacle::Final(TaskError::new(Reason::NotSupported, format!("location {name}: {words}")));
+    }
+    if let Some(words) = refuses_archives(&location.spec, name) {
+        return Obstacle::Final(TaskError::new(Reason::AccessDenied, words));
+    }
+    let status = location.status.as_ref();
+    let conditions = status.map_or(&[][..], |status| &status.conditions);
+    let ready = find(conditions, ConditionType::Ready);
+    let is_current = location
+        .metadata
+        .generation
+        .is_some_and(|generation| is_observed(status.and_then(|status| status.observed_generation), generation));
+    let Some(ready) = ready.filter(|ready| is_current && ready.reason != Reason::Pending.as_str()) else {
+        // Its first probe is under way. Whatever that finds is better known before a try is spent.
+        let look_again = after(first_seen, GRACE);
+        let words = format!("location {name} is being tried out first");
+        return if look_again > now {
+            Obstacle::Passing { outcome: Outcome::waiting(Reason::Pending, words), look_again }
+        } else {
+            Obstacle::None
+        };
+    };
+    let reason = Reason::parse(&ready.reason).unwrap_or(Reason::LocationUnavailable);
+    let words = format!("location {name}: {}", ready.message);
+    if is_true(conditions, ConditionType::Stalled) {
+        return Obstacle::Final(TaskError::new(reason, words));
+    }
+    // In its first minute: a Secret that is applied together with the backup may come a moment later.
+    if ready.status == "False" && super::attempts::is_permanent(reason) {
+        let look_again = after(now, GRACE);
+        return Obstacle::Passing { outcome: Outcome::troubled(reason, words), look_again };
+    }
+    Obstacle::None
+}

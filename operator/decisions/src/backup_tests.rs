@@ -1,0 +1,479 @@
+use super::*;
+use crate::situation::{
+    Show, assert_shown, assert_sound, at, backup, condition, good_location, healthy, is_true as shows, judged_location,
+    location, member,
+};
+use lifeboat_crds::{EtcdBackupLocation, Execution};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn observed(backup: EtcdBackup) -> ObservedBackup {
+    ObservedBackup {
+        backup,
+        location: seen(good_location()),
+        members: vec![healthy("m0", json!({"isLeader": true})), healthy("m1", json!({})), healthy("m2", json!({}))],
+        busy: BTreeMap::new(),
+        last_used: BTreeMap::new(),
+        execution_unchanged_for: Duration::ZERO,
+        superseded_by: None,
+    }
+}
+
+fn seen(location: EtcdBackupLocation) -> LocationView {
+    LocationView::Seen(Box::new(location))
+}
+
+/// Applies the decision as the operator does; the agent's part stays. Gives the names of the events.
+fn step(observed: &mut ObservedBackup, second: i64) -> Vec<&'static str> {
+    let BackupDecision { status, events, requeue_after } = decide_backup(observed, at(second));
+    assert_eq!(status.execution, None, "the execution is the agent's");
+    let before = observed.backup.status.clone().unwrap_or_default();
+    if status.assignment != before.assignment {
+        observed.execution_unchanged_for = Duration::ZERO;
+    }
+    observed.backup.status = Some(EtcdBackupStatus { execution: before.execution, ..status.clone() });
+    let object = object(observed);
+    assert_sound(&object);
+    let is_over = shows(&object, "Complete") || shows(&object, "Failed");
+    let waits_for_agent_alone = shows(&object, "Reconciling") && object["status"]["phase"] == "Importing";
+    assert_eq!(requeue_after.is_none(), is_over || waits_for_agent_alone, "{object:#}");
+    // Deciding again from what was just applied changes nothing.
+    let again = decide_backup(observed, at(second));
+    assert_eq!(again.status, status, "second {second}");
+    assert!(again.events.is_empty(), "{:?}", again.events);
+    events.iter().map(|event| event.reason.as_str()).collect()
+}
+
+fn object(observed: &ObservedBackup) -> Value {
+    serde_json::to_value(&observed.backup).unwrap()
+}
+
+fn status(observed: &ObservedBackup) -> &EtcdBackupStatus {
+    observed.backup.status.as_ref().unwrap()
+}
+
+fn assigned(observed: &ObservedBackup) -> (String, i32) {
+    let assignment = status(observed).assignment.clone().unwrap();
+    (assignment.node_name.0, assignment.attempt)
+}
+
+/// The agent of the current assignment writes.
+fn agent_says(observed: &mut ObservedBackup, result: Option<Value>) {
+    let assignment = status(observed).assignment.clone().unwrap();
+    let execution: Execution<BackupResult> = serde_json::from_value(json!({"nodeName": assignment.node_name,
+        "attempt": assignment.attempt, "task": "Backup", "stage": "Reading", "startTime": at(5).to_string(),
+        "heartbeatTime": at(5).to_string(), "result": result}))
+    .unwrap();
+    observed.backup.status.as_mut().unwrap().execution = Some(execution);
+    observed.execution_unchanged_for = Duration::ZERO;
+}
+
+fn archive(level: &str) -> Value {
+    json!({"archive": {"archive": "s3://abc/x/manifest.json", "member": "m1", "etcdVersion": "3.6.5", "clusterId": "aa",
+        "revision": 4711, "contentHash": "bb", "compactRevision": 17, "keys": 900, "sizeBytes": 25_000_000,
+        "storedSizeBytes": 6_000_000, "sha256": "cc", "startTime": at(5).to_string(),
+        "completionTime": at(47).to_string(), "verification": {"level": level, "time": at(46).to_string()}}})
+}
+
+fn error(reason: &str, message: &str) -> Value {
+    json!({"error": {"reason": reason, "message": message}})
+}
+
+#[test]
+fn a_good_run_goes_from_assignment_to_archive_in_three_writes() {
+    let mut run = observed(backup(json!({})));
+    assert_eq!(step(&mut run, 0), Vec::<&str>::new());
+    assert_eq!(assigned(&run), ("m1".into(), 1));
+    assert_shown(&object(&run), Show::Unknown("Pending"), "m1");
+    let id = status(&run).backup_id.clone().unwrap();
+    assert!(id.starts_with("20261124-120000-"), "{id}");
+    agent_says(&mut run, None);
+    assert_eq!(step(&mut run, 6), ["BackupStarted"]);
+    assert_shown(&object(&run), Show::Unknown("Running"), "m1");
+    let running = status(&run).clone();
+    // Heartbeats are no news.
+    assert_eq!(step(&mut run, 30), Vec::<&str>::new());
+    assert_eq!(*status(&run), running);
+    agent_says(&mut run, Some(archive("Content")));
+    assert_eq!(step(&mut run, 48), ["BackupSucceeded"]);
+    let done = object(&run);
+    assert_shown(&done, Show::Current("Succeeded"), "4711");
+    assert!(shows(&done, "Complete") && shows(&done, "Verified"), "{done:#}");
+    assert_eq!(done["status"]["phase"], "Complete");
+    assert_eq!(done["status"]["backupId"], id.as_str());
+    assert_eq!(done["status"]["size"], "24Mi");
+    assert_eq!(done["status"]["duration"], "42s");
+    assert_eq!(done["status"]["durationSeconds"], 42);
+    assert_eq!(done["status"]["startTime"], "2026-11-24T12:00:05Z");
+    assert_eq!(done["status"]["archive"], "s3://abc/x/manifest.json");
+    assert_eq!(done["status"]["verification"]["level"], "Content");
+}
+
+#[test]
+fn a_level_below_the_asked_one_is_shown_as_not_verified() {
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    agent_says(&mut run, Some(archive("Checksum")));
+    step(&mut run, 10);
+    let verified = condition(&object(&run), "Verified").unwrap().clone();
+    assert_eq!((verified["status"].as_str(), verified["reason"].as_str()), (Some("False"), Some("VerificationFailed")));
+    let mut run = observed(backup(json!({"spec": {"verification": "Checksum"}})));
+    step(&mut run, 0);
+    agent_says(&mut run, Some(archive("Checksum")));
+    step(&mut run, 10);
+    assert!(shows(&object(&run), "Verified"));
+}
+
+#[test]
+fn a_failed_try_is_followed_by_another_elsewhere_after_a_pause() {
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    agent_says(&mut run, Some(error("SnapshotFailed", "the stream from etcd ended early")));
+    assert_eq!(step(&mut run, 10), ["BackupRetrying"]);
+    assert_shown(&object(&run), Show::Unknown("Retrying"), "ended early");
+    assert_eq!(assigned(&run), ("m1".into(), 1));
+    assert_eq!(step(&mut run, 14), Vec::<&str>::new());
+    step(&mut run, 15);
+    assert_eq!(assigned(&run), ("m2".into(), 2));
+    assert_shown(&object(&run), Show::Unknown("Retrying"), "m2");
+    agent_says(&mut run, None);
+    step(&mut run, 16);
+    assert_shown(&object(&run), Show::Unknown("Running"), "attempt 2");
+    agent_says(&mut run, Some(archive("Content")));
+    step(&mut run, 60);
+    assert_shown(&object(&run), Show::Current("Succeeded"), "");
+    assert_eq!(status(&run).attempts.len(), 1);
+    assert_eq!(status(&run).attempts[0].node_name.as_str(), "m1");
+}
+
+#[test]
+fn a_silent_agent_is_replaced_whether_it_began_or_not() {
+    for begins in [false, true] {
+        let mut run = observed(backup(json!({})));
+        step(&mut run, 0);
+        if begins {
+            agent_says(&mut run, None);
+            step(&mut run, 5);
+        }
+        run.execution_unchanged_for = Duration::from_secs(89);
+        let before = status(&run).clone();
+        step(&mut run, 94);
+        assert_eq!(*status(&run), before);
+        run.execution_unchanged_for = Duration::from_secs(90);
+        assert_eq!(step(&mut run, 95), ["BackupRetrying"]);
+        assert_eq!(status(&run).attempts[0].error.reason, "AgentUnavailable");
+        step(&mut run, 100);
+        assert_eq!(assigned(&run), ("m2".into(), 2));
+    }
+}
+
+#[test]
+fn an_archive_of_an_agent_given_up_still_wins_while_no_other_was_asked() {
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    run.execution_unchanged_for = Duration::from_secs(90);
+    step(&mut run, 95);
+    agent_says(&mut run, Some(archive("Content")));
+    run.superseded_by = Some("later".into());
+    run.location = LocationView::Missing;
+    step(&mut run, 97);
+    assert_shown(&object(&run), Show::Current("Succeeded"), "");
+}
+
+#[test]
+fn the_execution_of_another_attempt_or_node_counts_for_nothing() {
+    for (key, value) in [("attempt", json!(2)), ("nodeName", json!("m2")), ("task", json!("Verify"))] {
+        let mut run = observed(backup(json!({})));
+        step(&mut run, 0);
+        agent_says(&mut run, Some(archive("Content")));
+        let mut execution = serde_json::to_value(&status(&run).execution).unwrap();
+        execution[key] = value;
+        run.backup.status.as_mut().unwrap().execution = serde_json::from_value(execution).unwrap();
+        step(&mut run, 10);
+        assert_shown(&object(&run), Show::Unknown("Pending"), "");
+    }
+}
+
+#[test]
+fn tries_end_at_the_backoff_limit_with_the_words_of_the_last() {
+    let mut run = observed(backup(json!({"spec": {"backoffLimit": 1}})));
+    step(&mut run, 0);
+    agent_says(&mut run, Some(error("UploadFailed", "the store said 503")));
+    step(&mut run, 10);
+    step(&mut run, 20);
+    agent_says(&mut run, Some(error("VerificationFailed", "page 7 is not what it should be")));
+    assert_eq!(step(&mut run, 30), ["VerificationFailed", "BackupFailed"]);
+    assert_shown(&object(&run), Show::Failed("VerificationFailed"), "page 7");
+    assert!(shows(&object(&run), "Failed"));
+    assert_eq!(status(&run).attempts.len(), 2);
+    assert_eq!(status(&run).failure.as_ref().unwrap().reason, "VerificationFailed");
+    let mut once = observed(backup(json!({"spec": {"backoffLimit": 0}})));
+    step(&mut once, 0);
+    agent_says(&mut once, Some(error("UploadFailed", "the store said 503")));
+    step(&mut once, 10);
+    assert_shown(&object(&once), Show::Failed("UploadFailed"), "503");
+}
+
+#[test]
+fn an_error_that_another_try_cannot_mend_ends_the_run_at_once() {
+    for reason in ["AccessDenied", "CredentialsMissing", "OwnedByAnother", "NotSupported", "Interrupted"] {
+        let mut run = observed(backup(json!({})));
+        step(&mut run, 0);
+        agent_says(&mut run, Some(error(reason, "words of the agent")));
+        assert_eq!(step(&mut run, 10), ["BackupFailed"], "{reason}");
+        assert!(shows(&object(&run), "Failed") && shows(&object(&run), "Stalled"));
+        assert_eq!(condition(&object(&run), "Ready").unwrap()["reason"], reason);
+    }
+    // One that this version does not know is tried again.
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    agent_says(&mut run, Some(error("FromTheFuture", "words")));
+    assert_eq!(step(&mut run, 10), ["BackupRetrying"]);
+}
+
+#[test]
+fn every_situation_looks_as_the_table_says() {
+    let slow = |seconds: i64| backup(json!({"spec": {"limits": {"timeoutSeconds": seconds}}}));
+    // No location: waited for a minute, then failed for good.
+    let mut nowhere = observed(backup(json!({})));
+    nowhere.location = LocationView::Missing;
+    step(&mut nowhere, 0);
+    assert_shown(&object(&nowhere), Show::Troubled("LocationMissing"), "bucket");
+    step(&mut nowhere, 59);
+    assert_shown(&object(&nowhere), Show::Troubled("LocationMissing"), "bucket");
+    step(&mut nowhere, 60);
+    assert_shown(&object(&nowhere), Show::Failed("LocationMissing"), "bucket");
+    assert!(shows(&object(&nowhere), "Failed"));
+
+    // It comes within the minute.
+    let mut late = observed(backup(json!({})));
+    late.location = LocationView::Missing;
+    step(&mut late, 0);
+    late.location = seen(good_location());
+    step(&mut late, 30);
+    assert_shown(&object(&late), Show::Unknown("Pending"), "m1");
+
+    // A location that is stalled: its words.
+    let mut denied = observed(backup(json!({})));
+    denied.location = seen(judged_location("False", "AccessDenied", "bucket \"nope\" does not exist", Some("Stalled")));
+    assert_eq!(step(&mut denied, 0), ["BackupFailed"]);
+    assert_shown(&object(&denied), Show::Failed("AccessDenied"), "nope");
+    assert!(condition(&object(&denied), "Ready").unwrap()["message"].as_str().unwrap().contains("location bucket"));
+
+    // A Secret that may come a moment later.
+    let mut early = observed(backup(json!({})));
+    early.location = seen(judged_location("False", "CredentialsMissing", "Secret x is missing", Some("Reconciling")));
+    step(&mut early, 0);
+    assert_shown(&object(&early), Show::Troubled("CredentialsMissing"), "Secret x");
+
+    // A store that does not answer: tried all the same.
+    let mut away = observed(backup(json!({})));
+    away.location = seen(judged_location("False", "LocationUnavailable", "no route", Some("Reconciling")));
+    step(&mut away, 0);
+    assert_shown(&object(&away), Show::Unknown("Pending"), "m1");
+
+    // A location just made: its first probe comes first, but is not waited for without end.
+    let mut unprobed = observed(backup(json!({})));
+    unprobed.location = seen(location(json!({})));
+    step(&mut unprobed, 0);
+    assert_shown(&object(&unprobed), Show::Unknown("Pending"), "tried out");
+    step(&mut unprobed, 60);
+    assert_shown(&object(&unprobed), Show::Unknown("Pending"), "m1");
+
+    // No healthy member, until the deadline; pinned to a node that is not there.
+    let mut elsewhere =
+        observed(backup(json!({"spec": {"source": {"nodeName": "no-such-node"}, "limits": {"timeoutSeconds": 40}}})));
+    step(&mut elsewhere, 0);
+    assert_shown(&object(&elsewhere), Show::Unknown("NoHealthyMember"), "no-such-node");
+    step(&mut elsewhere, 39);
+    assert_shown(&object(&elsewhere), Show::Unknown("NoHealthyMember"), "no-such-node");
+    step(&mut elsewhere, 40);
+    assert_shown(&object(&elsewhere), Show::Failed("NoHealthyMember"), "no-such-node");
+    assert!(shows(&object(&elsewhere), "Failed"));
+
+    // Every agent cut off from its etcd.
+    let mut cut_off = observed(slow(60));
+    step(&mut cut_off, 0);
+    agent_says(&mut cut_off, Some(error("NoHealthyMember", "etcd does not answer")));
+    for node in &mut cut_off.members {
+        *node = healthy(node.member.metadata.name.as_deref().unwrap(), json!({"problem": "etcd does not answer"}));
+    }
+    step(&mut cut_off, 20);
+    assert_shown(&object(&cut_off), Show::Unknown("Retrying"), "etcd");
+    step(&mut cut_off, 30);
+    assert_shown(&object(&cut_off), Show::Unknown("NoHealthyMember"), "etcd");
+    step(&mut cut_off, 61);
+    assert_shown(&object(&cut_off), Show::Failed("DeadlineExceeded"), "etcd does not answer");
+
+    // The deadline comes while the agent is at work, or has not begun.
+    let mut running = observed(slow(60));
+    step(&mut running, 0);
+    agent_says(&mut running, None);
+    step(&mut running, 5);
+    step(&mut running, 60);
+    assert_shown(&object(&running), Show::Failed("DeadlineExceeded"), "Reading");
+    let mut waiting = observed(slow(60));
+    step(&mut waiting, 0);
+    step(&mut waiting, 60);
+    assert_shown(&object(&waiting), Show::Failed("DeadlineExceeded"), "did not begin");
+
+    // What this version cannot do.
+    let mut members = observed(backup(json!({"spec": {"verification": "Members"}})));
+    step(&mut members, 0);
+    assert_shown(&object(&members), Show::Failed("NotSupported"), "Members");
+    assert!(status(&members).assignment.is_none());
+    let mut encrypted = observed(backup(json!({})));
+    encrypted.location = seen(location(json!({"spec": {"encryption": {"recipients": ["age1"]}}})));
+    step(&mut encrypted, 0);
+    assert_shown(&object(&encrypted), Show::Failed("NotSupported"), "spec.encryption");
+    let mut read_only = observed(backup(json!({})));
+    read_only.location = seen(location(json!({"spec": {"accessMode": "ReadOnly"}})));
+    step(&mut read_only, 0);
+    assert_shown(&object(&read_only), Show::Failed("AccessDenied"), "ReadOnly");
+
+    // Another run took its place.
+    let mut superseded = observed(backup(json!({})));
+    step(&mut superseded, 0);
+    superseded.superseded_by = Some("nightly-20261124180000".into());
+    step(&mut superseded, 10);
+    assert_shown(&object(&superseded), Show::Failed("Superseded"), "nightly-20261124180000");
+}
+
+#[test]
+fn the_deadline_counts_from_when_the_operator_first_saw_the_backup() {
+    let mut run = observed(backup(json!({"spec": {"limits": {"timeoutSeconds": 60}}})));
+    step(&mut run, 5_000);
+    assert_shown(&object(&run), Show::Unknown("Pending"), "m1");
+    step(&mut run, 5_060);
+    assert_shown(&object(&run), Show::Failed("DeadlineExceeded"), "1m");
+}
+
+#[test]
+fn no_run_is_started_for_an_archive_found_in_the_bucket() {
+    let id = "20260101-000000-0123abcd";
+    let mut found = observed(backup(json!({"metadata": {"annotations": {label::IMPORTED: id}}})));
+    assert_eq!(step(&mut found, 0), Vec::<&str>::new());
+    assert_shown(&object(&found), Show::Unknown("ImportedFromCatalog"), "bucket");
+    assert!(status(&found).assignment.is_none());
+    let import = json!({"nodeName": "m0", "attempt": 0, "task": "Import", "startTime": at(0).to_string(),
+        "heartbeatTime": at(0).to_string(), "result": archive("Content")});
+    found.backup.status.as_mut().unwrap().execution = serde_json::from_value(import).unwrap();
+    step(&mut found, 10);
+    assert_shown(&object(&found), Show::Current("ImportedFromCatalog"), "4711");
+    assert_eq!(status(&found).backup_id.as_deref(), Some(id));
+}
+
+#[test]
+fn terminal_phase_ignores_new_work() {
+    let mut run = observed(backup(json!({"spec": {"verification": "Members"}})));
+    step(&mut run, 0);
+    let failed = status(&run).clone();
+    run.superseded_by = Some("later".into());
+    run.location = LocationView::Missing;
+    run.execution_unchanged_for = Duration::from_secs(1_000);
+    let decision = decide_backup(&run, at(100_000));
+    assert_eq!(decision, BackupDecision { status: failed, events: vec![], requeue_after: None });
+}
+
+#[test]
+fn the_next_look_is_never_later_than_the_deadline_or_the_end_of_patience() {
+    let mut run = observed(backup(json!({"spec": {"limits": {"timeoutSeconds": 60}}})));
+    assert_eq!(decide_backup(&run, at(0)).requeue_after, Some(Duration::from_secs(60)));
+    run.backup = backup(json!({}));
+    assert_eq!(decide_backup(&run, at(0)).requeue_after, Some(Duration::from_secs(90)));
+    step(&mut run, 0);
+    run.execution_unchanged_for = Duration::from_secs(70);
+    assert_eq!(decide_backup(&run, at(70)).requeue_after, Some(Duration::from_secs(20)));
+}
+
+/// What happens around a run, one after the other.
+#[derive(Clone, Debug)]
+enum Happening {
+    Pass(i64),
+    Begin,
+    Archive,
+    Error(Reason),
+    Silent,
+    Location(u8),
+    Members(u8),
+    Supersede,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        4 => (1..120_i64).prop_map(Happening::Pass),
+        2 => Just(Happening::Begin),
+        1 => Just(Happening::Archive),
+        3 => prop::sample::select(Reason::ALL.to_vec()).prop_map(Happening::Error),
+        2 => Just(Happening::Silent),
+        2 => (0..6_u8).prop_map(Happening::Location),
+        2 => (0..4_u8).prop_map(Happening::Members),
+        1 => Just(Happening::Supersede),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+fn happen(run: &mut ObservedBackup, happening: &Happening, second: &mut i64) {
+    let has_assignment = run.backup.status.as_ref().is_some_and(|status| status.assignment.is_some());
+    match happening {
+        Happening::Pass(seconds) => {
+            *second += seconds;
+            run.execution_unchanged_for += Duration::from_secs(seconds.unsigned_abs());
+        }
+        Happening::Begin if has_assignment => agent_says(run, None),
+        Happening::Archive if has_assignment => agent_says(run, Some(archive("Content"))),
+        Happening::Error(reason) if has_assignment => agent_says(run, Some(error(reason.as_str(), "words"))),
+        Happening::Begin | Happening::Archive | Happening::Error(_) => {}
+        Happening::Silent => run.execution_unchanged_for = Duration::from_secs(90),
+        Happening::Location(which) => {
+            run.location = match which {
+                0 => LocationView::Missing,
+                1 => seen(good_location()),
+                2 => seen(judged_location("False", "AccessDenied", "no", Some("Stalled"))),
+                3 => seen(judged_location("False", "LocationUnavailable", "no", Some("Reconciling"))),
+                4 => seen(judged_location("False", "CredentialsMissing", "no", Some("Reconciling"))),
+                _ => seen(location(json!({}))),
+            }
+        }
+        Happening::Members(which) => {
+            run.members = match which {
+                0 => vec![],
+                1 => vec![member("m0", json!({})), healthy("m1", json!({"problem": "etcd is down"}))],
+                2 => vec![healthy("m2", json!({}))],
+                _ => vec![healthy("m0", json!({})), healthy("m1", json!({}))],
+            }
+        }
+        Happening::Supersede => run.superseded_by = Some("later".into()),
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_run_is_sound_at_any_time_and_over_in_the_end(
+        happenings in happenings(),
+        limit in 0..4_i32,
+        timeout in 10..400_i64,
+    ) {
+        let mut run = observed(backup(json!({"spec": {"backoffLimit": limit, "limits": {"timeoutSeconds": timeout}}})));
+        let (mut second, mut over, mut attempt) = (0, None, 0);
+        step(&mut run, second);
+        for happening in &happenings {
+            happen(&mut run, happening, &mut second);
+            step(&mut run, second);
+            let now = status(&run).clone();
+            let is = |type_| is_true(&now.conditions, type_);
+            let next = now.assignment.as_ref().map_or(0, |assignment| assignment.attempt);
+            prop_assert!(next == attempt || next == attempt + 1, "attempts count one by one");
+            attempt = next;
+            prop_assert!(attempt <= limit + 1 && now.attempts.len() <= usize::try_from(limit + 1).unwrap());
+            if is(ConditionType::Complete) || is(ConditionType::Failed) {
+                let outcome = EtcdBackupStatus { execution: None, ..now };
+                prop_assert_eq!(over.get_or_insert(outcome.clone()), &outcome, "terminal is stable");
+            }
+        }
+        // Left alone, it ends by its deadline.
+        step(&mut run, second + timeout);
+        let conditions = &status(&run).conditions;
+        prop_assert!(is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed));
+    }
+}

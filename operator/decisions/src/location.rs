@@ -1,0 +1,192 @@
+//! Whether a location can be used: has it probed by the agents in turn, and judges what they answer.
+//!
+//! The operator never talks to a store. It assigns the task Probe, more often while something is wrong, so that a
+//! location recovers by itself soon after its store, Secret or bucket does.
+
+mod probing;
+mod verdict;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lifeboat_crds::event::EventReason;
+use lifeboat_crds::location::{AccessMode, LocationResult, S3Location};
+use lifeboat_crds::{
+    ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationSpec, EtcdBackupLocationStatus, Reason,
+};
+
+use crate::conditions::{Outcome, end_of_grace, is_observed, merge_conditions, since, unready_since};
+use crate::event::EventDraft;
+use crate::{SeenMember, until};
+use probing::{Probing, plan_probe};
+use verdict::Verdict;
+
+/// Probes that may go unanswered before the last answer counts no more.
+const UNANSWERED: i32 = 3;
+
+/// What is known around a location.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedLocation {
+    /// The location.
+    pub location: EtcdBackupLocation,
+    /// Every member.
+    pub members: Vec<SeenMember>,
+    /// How long assignment and execution were seen unchanged.
+    pub execution_unchanged_for: Duration,
+    /// When the newest backup on it was complete.
+    pub newest_completion: Option<Timestamp>,
+}
+
+/// What is to become of a location.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LocationDecision {
+    /// The operator's part of the status.
+    pub status: EtcdBackupLocationStatus,
+    /// What to tell.
+    pub events: Vec<EventDraft>,
+    /// When to look again if nothing happens.
+    pub requeue_after: Duration,
+}
+
+/// Decides upon a location.
+pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationDecision {
+    let ObservedLocation { location, members, execution_unchanged_for, newest_completion } = observed;
+    let generation = location.metadata.generation.unwrap_or(0);
+    let before = location.status.clone().unwrap_or_default();
+    if let Some(words) = unsupported(&location.spec) {
+        return refuse(location, before, &words, now);
+    }
+    let answer = latest_answer(&before).cloned();
+    let probing = plan_probe(&Probing {
+        status: &before,
+        spec_changed: !is_observed(before.observed_generation, generation),
+        answer_is_outdated: answer.as_ref().is_some_and(|answer| answer.observed_generation != generation),
+        answer: answer.as_ref(),
+        unready_for: since(&before.conditions, ConditionType::Ready, ConditionStatus::False)
+            .map(|since| now.duration_since(since)),
+        members,
+        unchanged_for: *execution_unchanged_for,
+        newest_completion: *newest_completion,
+        now,
+    });
+    let assignment = probing.assignment.or(before.assignment.clone());
+    let unanswered = verdict::unanswered_probes(assignment.as_ref(), before.execution.as_ref());
+    let verdict = match unanswered_words(probing.has_agent, unanswered) {
+        Some(words) => Verdict::unheard(words),
+        None => Verdict::of(location, &before, answer.as_ref(), generation),
+    };
+    let unready_since = unready_since(&before.conditions, now);
+    let shown = verdict.shown(unready_since, now);
+    let mut status = EtcdBackupLocationStatus {
+        observed_generation: Some(generation),
+        conditions: merge_conditions(&before.conditions, &shown, generation, now),
+        assignment,
+        execution: None,
+        provider: Some(provider(&location.spec).to_owned()),
+        ..before.clone()
+    };
+    if let Some(answer) = answer {
+        copy_facts(&mut status, answer);
+    }
+    // The grace of a missing Secret ends without anything happening.
+    let grace = verdict.trouble().and_then(|_| end_of_grace(unready_since, now)).map(|end| until(end, now));
+    let requeue_after = grace.map_or(probing.look_again, |grace| grace.min(probing.look_again));
+    LocationDecision { events: tell(&before, &verdict), status, requeue_after }
+}
+
+/// A field of the spec that this version accepts but cannot serve, in words.
+///
+/// Writing archives unencrypted or unlocked where the spec asks for more would be worse than refusing.
+pub fn unsupported(spec: &EtcdBackupLocationSpec) -> Option<String> {
+    let EtcdBackupLocationSpec { s3, directory: _, access_mode: _, encryption } = spec;
+    let s3 = s3.as_ref();
+    let names = [
+        encryption.is_some().then_some("spec.encryption"),
+        s3.is_some_and(|s3| s3.object_lock.is_some()).then_some("spec.s3.objectLock"),
+        s3.is_some_and(|s3: &S3Location| s3.insecure_skip_tls_verify).then_some("spec.s3.insecureSkipTLSVerify"),
+    ];
+    let found: Vec<&str> = names.into_iter().flatten().collect();
+    (!found.is_empty())
+        .then(|| format!("not supported by this version: {}; remove it from the location", found.join(", ")))
+}
+
+/// Why no backup can ever be written there, in words.
+pub fn refuses_archives(spec: &EtcdBackupLocationSpec, name: &str) -> Option<String> {
+    match spec.access_mode {
+        AccessMode::ReadWrite => None,
+        AccessMode::ReadOnly => Some(format!(
+            "location {name} is ReadOnly, so no backup can be written to it: use another location, or set its \
+             accessMode to ReadWrite"
+        )),
+    }
+}
+
+fn provider(spec: &EtcdBackupLocationSpec) -> &'static str {
+    if spec.s3.is_some() { "S3" } else { "Directory" }
+}
+
+/// Why nothing can be heard of the location, where that is so.
+fn unanswered_words(has_agent: bool, unanswered: i32) -> Option<String> {
+    if !has_agent {
+        let words = "no agent is there to try the location out: do the agents run on the control-plane nodes?";
+        return Some(words.to_owned());
+    }
+    (unanswered >= UNANSWERED)
+        .then(|| format!("the last {UNANSWERED} probes and more were not answered: see the logs of the agents"))
+}
+
+/// The newest answer that is still there to read: of the current probe, or of the one before it.
+fn latest_answer(status: &EtcdBackupLocationStatus) -> Option<&LocationResult> {
+    status.execution.as_ref().and_then(|execution| execution.result.as_ref())
+}
+
+fn copy_facts(status: &mut EtcdBackupLocationStatus, answer: LocationResult) {
+    let LocationResult {
+        observed_generation: _,
+        error: _,
+        write_error: _,
+        provider: _,
+        conditional_writes,
+        clock_skew_seconds,
+        backups,
+        time,
+    } = answer;
+    // What a failed probe could not find out is still as it was.
+    status.conditional_writes = conditional_writes.or(status.conditional_writes);
+    status.clock_skew_seconds = clock_skew_seconds.or(status.clock_skew_seconds);
+    status.backups = backups.or(status.backups.take());
+    status.last_probe_time = time.or(status.last_probe_time.take());
+}
+
+fn refuse(
+    location: &EtcdBackupLocation,
+    before: EtcdBackupLocationStatus,
+    words: &str,
+    now: Timestamp,
+) -> LocationDecision {
+    let generation = location.metadata.generation.unwrap_or(0);
+    let outcome = Outcome::failed(Reason::NotSupported, words);
+    let shown = Verdict::unknown_with(outcome.shown(), Reason::NotSupported, words);
+    let status = EtcdBackupLocationStatus {
+        observed_generation: Some(generation),
+        conditions: merge_conditions(&before.conditions, &shown, generation, now),
+        execution: None,
+        provider: Some(provider(&location.spec).to_owned()),
+        ..before
+    };
+    LocationDecision { status, events: Vec::new(), requeue_after: probing::PERIOD }
+}
+
+/// An event when a location stops working, or stops for another reason than before.
+fn tell(before: &EtcdBackupLocationStatus, verdict: &Verdict) -> Vec<EventDraft> {
+    let old = lifeboat_crds::condition::find(&before.conditions, ConditionType::Ready);
+    let old = old.filter(|ready| ready.status == ConditionStatus::False.as_str());
+    let trouble = verdict.trouble().filter(|(reason, _)| old.is_none_or(|old| old.reason != reason.as_str()));
+    let event = trouble
+        .map(|(reason, message)| EventDraft::new(EventReason::LocationUnavailable, format!("{reason}: {message}")));
+    event.into_iter().collect()
+}
+
+#[cfg(test)]
+#[path = "location_tests.rs"]
+mod tests;

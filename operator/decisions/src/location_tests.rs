@@ -1,0 +1,326 @@
+use super::*;
+use crate::situation::{Show, assert_shown, assert_sound, at, condition, healthy, location, member};
+use lifeboat_crds::Execution;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn observed(more: Value) -> ObservedLocation {
+    ObservedLocation {
+        location: location(more),
+        members: vec![healthy("m0", json!({})), healthy("m1", json!({"problem": "etcd is down"}))],
+        execution_unchanged_for: Duration::ZERO,
+        newest_completion: None,
+    }
+}
+
+/// Applies the decision as the operator does; the agent's part stays.
+fn step(observed: &mut ObservedLocation, second: i64) -> LocationDecision {
+    let decision = decide_location(observed, at(second));
+    assert_eq!(decision.status.execution, None, "the execution is the agent's");
+    let before = observed.location.status.clone().unwrap_or_default();
+    if decision.status.assignment != before.assignment {
+        observed.execution_unchanged_for = Duration::ZERO;
+    }
+    observed.location.status =
+        Some(EtcdBackupLocationStatus { execution: before.execution, ..decision.status.clone() });
+    assert_sound(&object(observed));
+    let again = decide_location(observed, at(second));
+    assert_eq!(again.status, decision.status, "second {second}");
+    assert!(again.events.is_empty(), "{:?}", again.events);
+    decision
+}
+
+fn object(observed: &ObservedLocation) -> Value {
+    serde_json::to_value(&observed.location).unwrap()
+}
+
+fn attempt(observed: &ObservedLocation) -> (String, i32) {
+    let assignment = observed.location.status.as_ref().unwrap().assignment.clone().unwrap();
+    (assignment.node_name.0, assignment.attempt)
+}
+
+/// The agent of the current probe answers.
+fn agent_says(observed: &mut ObservedLocation, second: i64, result: Option<Value>) {
+    let generation = observed.location.metadata.generation;
+    let status = observed.location.status.as_mut().unwrap();
+    let assignment = status.assignment.clone().unwrap();
+    let result = result.map(|mut result| {
+        result["observedGeneration"] = json!(generation);
+        result["time"] = json!(at(second).to_string());
+        result
+    });
+    let execution: Execution<LocationResult> = serde_json::from_value(json!({"nodeName": assignment.node_name,
+        "attempt": assignment.attempt, "task": "Probe", "startTime": at(second).to_string(),
+        "heartbeatTime": at(second).to_string(), "result": result}))
+    .unwrap();
+    status.execution = Some(execution);
+    observed.execution_unchanged_for = Duration::ZERO;
+}
+
+fn good() -> Value {
+    json!({"conditionalWrites": true, "clockSkewSeconds": 1, "backups": {"count": 3, "bytes": 7}})
+}
+
+fn error(reason: &str, message: &str) -> Value {
+    json!({"error": {"reason": reason, "message": message}})
+}
+
+fn status_of(observed: &ObservedLocation, type_: &str) -> String {
+    condition(&object(observed), type_).unwrap()["status"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_location_is_probed_at_once_and_then_every_five_minutes_by_the_agents_in_turn() {
+    let mut bucket = observed(json!({}));
+    let decision = step(&mut bucket, 0);
+    assert_shown(&object(&bucket), Show::Unknown("Pending"), "tried out");
+    assert_eq!(decision.status.provider.as_deref(), Some("S3"));
+    assert_eq!(attempt(&bucket), ("m0".into(), 1));
+    agent_says(&mut bucket, 2, Some(good()));
+    let decision = step(&mut bucket, 3);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "written");
+    assert_eq!((status_of(&bucket, "Available"), status_of(&bucket, "Writable")), ("True".into(), "True".into()));
+    let status = decision.status;
+    assert_eq!((status.conditional_writes, status.clock_skew_seconds), (Some(true), Some(1)));
+    assert_eq!(status.backups.unwrap().count, 3);
+    assert_eq!(status.last_probe_time.unwrap().0, at(2));
+    step(&mut bucket, 299);
+    assert_eq!(attempt(&bucket), ("m0".into(), 1));
+    step(&mut bucket, 300);
+    assert_eq!(attempt(&bucket), ("m1".into(), 2));
+    // While the next is under way, the last answer stands; also once the agent has begun.
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+    agent_says(&mut bucket, 301, None);
+    step(&mut bucket, 302);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+    assert_eq!(bucket.location.status.as_ref().unwrap().backups.as_ref().unwrap().count, 3);
+}
+
+#[test]
+fn every_situation_looks_as_the_table_says() {
+    let after = |spec: Value, result: Value| {
+        let mut bucket = observed(json!({"spec": spec}));
+        step(&mut bucket, 0);
+        agent_says(&mut bucket, 2, Some(result));
+        let decision = step(&mut bucket, 3);
+        (bucket, decision)
+    };
+    let (denied, decision) = after(json!({}), error("AccessDenied", "SignatureDoesNotMatch: check the key"));
+    assert_shown(&object(&denied), Show::Failed("AccessDenied"), "SignatureDoesNotMatch");
+    assert_eq!((status_of(&denied, "Available"), status_of(&denied, "Writable")), ("False".into(), "Unknown".into()));
+    assert_eq!(decision.events[0].reason, EventReason::LocationUnavailable);
+
+    let (away, _) = after(json!({}), error("LocationUnavailable", "127.0.0.1:9: connection refused"));
+    assert_shown(&object(&away), Show::Troubled("LocationUnavailable"), "127.0.0.1:9");
+
+    let (mut missing, decision) = after(json!({}), error("CredentialsMissing", "Secret no-secret does not exist"));
+    assert_shown(&object(&missing), Show::Troubled("CredentialsMissing"), "no-secret");
+    assert!(decision.requeue_after <= Duration::from_secs(60));
+    step(&mut missing, 62);
+    assert_shown(&object(&missing), Show::Troubled("CredentialsMissing"), "no-secret");
+    step(&mut missing, 63);
+    assert_shown(&object(&missing), Show::Failed("CredentialsMissing"), "no-secret");
+
+    let owned = json!({"writeError": {"reason": "OwnedByAnother", "message": "cluster x owns the prefix"}});
+    let (owned, _) = after(json!({}), owned);
+    assert_shown(&object(&owned), Show::Failed("OwnedByAnother"), "owns the prefix");
+    assert_eq!((status_of(&owned, "Available"), status_of(&owned, "Writable")), ("True".into(), "False".into()));
+
+    let (read_only, _) = after(json!({"accessMode": "ReadOnly"}), good());
+    assert_shown(&object(&read_only), Show::Current("Accepted"), "read");
+    assert_eq!(
+        (status_of(&read_only, "Available"), status_of(&read_only, "Writable")),
+        ("True".into(), "False".into())
+    );
+
+    for (spec, words) in [
+        (json!({"encryption": {"recipients": ["age1"]}}), "spec.encryption"),
+        (json!({"s3": {"objectLock": {"mode": "Governance", "days": 1}}}), "spec.s3.objectLock"),
+        (json!({"s3": {"insecureSkipTLSVerify": true}}), "spec.s3.insecureSkipTLSVerify"),
+    ] {
+        let mut refused = observed(json!({"spec": spec}));
+        let decision = step(&mut refused, 0);
+        assert_shown(&object(&refused), Show::Failed("NotSupported"), words);
+        assert_eq!(decision.status.assignment, None, "and nothing is probed");
+    }
+
+    let mut alone = observed(json!({"spec": {"s3": null, "directory": {"mount": "nfs"}}}));
+    alone.members = vec![member("m0", json!({}))];
+    let decision = step(&mut alone, 0);
+    assert_shown(&object(&alone), Show::Unknown("AgentUnavailable"), "agent");
+    assert_eq!(decision.status.provider.as_deref(), Some("Directory"));
+}
+
+/// When the next probe follows one assigned at second 0 and answered like this.
+fn next_probe(bucket: &mut ObservedLocation, result: Value) -> i64 {
+    step(bucket, 0);
+    let first = attempt(bucket).1;
+    agent_says(bucket, 1, Some(result));
+    (2..1_000)
+        .find(|second| {
+            step(bucket, *second);
+            attempt(bucket).1 > first
+        })
+        .unwrap()
+}
+
+#[test]
+fn what_may_pass_soon_is_asked_sooner() {
+    for (result, seconds) in [
+        (good(), 300),
+        (error("LocationUnavailable", "no"), 15),
+        (error("CredentialsMissing", "no"), 15),
+        (error("AccessDenied", "no"), 60),
+        (json!({"writeError": {"reason": "OwnedByAnother", "message": "no"}}), 60),
+    ] {
+        assert_eq!(next_probe(&mut observed(json!({})), result.clone()), seconds, "{result}");
+    }
+}
+
+#[test]
+fn a_lasting_outage_is_asked_about_more_slowly_and_recovery_is_seen() {
+    let mut bucket = observed(json!({}));
+    let (mut probes, mut last) = (Vec::new(), 0);
+    for second in 0..600 {
+        step(&mut bucket, second);
+        if attempt(&bucket).1 > last {
+            last = attempt(&bucket).1;
+            probes.push(second);
+            agent_says(&mut bucket, second, Some(error("LocationUnavailable", "no route")));
+        }
+    }
+    let pauses: Vec<i64> = probes.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!((pauses.first(), pauses.last()), (Some(&15), Some(&60)), "{pauses:?}");
+    assert!(pauses.is_sorted(), "{pauses:?}");
+    agent_says(&mut bucket, 600, Some(good()));
+    step(&mut bucket, 601);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+}
+
+#[test]
+fn a_new_backup_has_the_archives_counted_soon_but_not_at_every_one() {
+    let mut bucket = observed(json!({}));
+    bucket.newest_completion = Some(at(30));
+    assert_eq!(next_probe(&mut bucket, good()), 60);
+    agent_says(&mut bucket, 61, Some(good()));
+    step(&mut bucket, 62);
+    let last = attempt(&bucket).1;
+    step(&mut bucket, 200);
+    assert_eq!(attempt(&bucket).1, last, "it is counted");
+}
+
+#[test]
+fn a_silent_agent_is_passed_over_and_unanswered_probes_make_the_location_unknown() {
+    let mut bucket = observed(json!({}));
+    step(&mut bucket, 0);
+    agent_says(&mut bucket, 1, Some(good()));
+    step(&mut bucket, 300);
+    assert_eq!(attempt(&bucket), ("m1".into(), 2));
+    let mut second = 300;
+    for expected in ["m0", "m1", "m0"] {
+        bucket.execution_unchanged_for = Duration::from_secs(44);
+        step(&mut bucket, second + 44);
+        assert_ne!(attempt(&bucket).0, expected);
+        bucket.execution_unchanged_for = Duration::from_secs(45);
+        second += 45;
+        step(&mut bucket, second);
+        assert_eq!(attempt(&bucket).0, expected);
+    }
+    step(&mut bucket, second + 1);
+    assert_shown(&object(&bucket), Show::Unknown("AgentUnavailable"), "not answered");
+    agent_says(&mut bucket, second + 2, Some(good()));
+    step(&mut bucket, second + 3);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+}
+
+#[test]
+fn a_changed_spec_is_probed_at_once_and_old_answers_count_no_more() {
+    let mut bucket = observed(json!({}));
+    step(&mut bucket, 0);
+    agent_says(&mut bucket, 1, Some(error("AccessDenied", "wrong bucket")));
+    step(&mut bucket, 2);
+    bucket.location.metadata.generation = Some(2);
+    step(&mut bucket, 3);
+    assert_eq!(attempt(&bucket).1, 2);
+    assert_shown(&object(&bucket), Show::Unknown("Pending"), "tried out");
+    // Changed again while that probe is under way: the agent may have read either spec.
+    bucket.location.metadata.generation = Some(3);
+    step(&mut bucket, 4);
+    assert_eq!(attempt(&bucket).1, 3);
+    agent_says(&mut bucket, 5, Some(good()));
+    step(&mut bucket, 6);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+    // A field that cannot be served comes and goes; attempts go on counting.
+    let mended = bucket.location.spec.clone();
+    bucket.location.spec.encryption = Some(lifeboat_crds::location::Encryption { recipients: vec!["age1".into()] });
+    bucket.location.metadata.generation = Some(4);
+    step(&mut bucket, 7);
+    assert_shown(&object(&bucket), Show::Failed("NotSupported"), "encryption");
+    bucket.location.spec = mended;
+    bucket.location.metadata.generation = Some(5);
+    step(&mut bucket, 8);
+    assert_eq!(attempt(&bucket).1, 4);
+    assert_shown(&object(&bucket), Show::Unknown("Pending"), "");
+}
+
+/// What happens around a location.
+#[derive(Clone, Debug)]
+enum Happening {
+    Pass(i64),
+    Begin,
+    Answer(bool, Option<Reason>),
+    Change,
+    Members(bool),
+    Complete,
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        4 => (1..200_i64).prop_map(Happening::Pass),
+        1 => Just(Happening::Begin),
+        4 => (any::<bool>(), prop::option::of(prop::sample::select(Reason::ALL.to_vec()))).prop_map(|(write, reason)| Happening::Answer(write, reason)),
+        1 => Just(Happening::Change),
+        1 => any::<bool>().prop_map(Happening::Members),
+        1 => Just(Happening::Complete),
+    ];
+    prop::collection::vec(one, 1..40)
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_a_location_is_sound_and_recovers_by_itself(happenings in happenings()) {
+        let mut bucket = observed(json!({}));
+        let mut second = 0;
+        step(&mut bucket, second);
+        for happening in happenings {
+            let has_assignment = bucket.location.status.as_ref().unwrap().assignment.is_some();
+            match happening {
+                Happening::Pass(seconds) => {
+                    second += seconds;
+                    bucket.execution_unchanged_for += Duration::from_secs(seconds.unsigned_abs());
+                }
+                Happening::Begin if has_assignment => agent_says(&mut bucket, second, None),
+                Happening::Answer(is_write, reason) if has_assignment => {
+                    let key = if is_write { "writeError" } else { "error" };
+                    let result = reason.map_or(good(), |reason| json!({key: {"reason": reason.as_str(), "message": "words"}}));
+                    agent_says(&mut bucket, second, Some(result));
+                }
+                Happening::Begin | Happening::Answer(..) => {}
+                Happening::Change => bucket.location.metadata.generation = bucket.location.metadata.generation.map(|g| g + 1),
+                Happening::Members(some) => bucket.members = if some { vec![healthy("m0", json!({}))] } else { vec![] },
+                Happening::Complete => bucket.newest_completion = Some(at(second)),
+            }
+            step(&mut bucket, second);
+        }
+        // The store is well again and agents are there: so is the location, within two rounds of probes.
+        bucket.members = vec![healthy("m0", json!({}))];
+        for _ in 0..4 {
+            second += 300;
+            bucket.execution_unchanged_for += Duration::from_secs(300);
+            step(&mut bucket, second);
+            agent_says(&mut bucket, second, Some(good()));
+            step(&mut bucket, second + 1);
+        }
+        assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+    }
+}

@@ -1,0 +1,117 @@
+//! Whether a member can be backed up, from what its agent says and from whether the agent says anything.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use lifeboat_crds::{Condition, EtcdMember, Reason};
+
+use crate::conditions::{GoodReason, Outcome, merge_conditions};
+use crate::{SILENCE, SeenMember};
+
+/// A member to be judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObservedMember {
+    /// The member.
+    pub seen: SeenMember,
+}
+
+/// The operator's part of a member's status.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemberDecision {
+    /// `Ready` and its companions.
+    pub conditions: Vec<Condition>,
+    /// The generation they are of.
+    pub observed_generation: i64,
+    /// When to look again if nothing happens.
+    pub requeue_after: Duration,
+}
+
+/// Judges a member.
+pub fn decide_member(observed: &ObservedMember, now: Timestamp) -> MemberDecision {
+    let ObservedMember { seen } = observed;
+    let SeenMember { member, unchanged_for } = seen;
+    let generation = member.metadata.generation.unwrap_or(0);
+    let previous = member.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let conditions = merge_conditions(previous, &judge(member, *unchanged_for).shown(), generation, now);
+    // Silence is no event: it must be looked for.
+    let silent_in = SILENCE.saturating_sub(*unchanged_for);
+    let requeue_after = if silent_in.is_zero() { SILENCE } else { silent_in };
+    MemberDecision { conditions, observed_generation: generation, requeue_after }
+}
+
+fn judge(member: &EtcdMember, unchanged_for: Duration) -> Outcome {
+    let node = member.metadata.name.as_deref().unwrap_or_default();
+    let facts = member.status.as_ref().map(|status| &status.facts);
+    let Some(facts) = facts.filter(|facts| facts.heartbeat_time.is_some()) else {
+        return Outcome::waiting(Reason::Pending, format!("the agent on {node} has not reported yet"));
+    };
+    if unchanged_for >= SILENCE {
+        let words = format!(
+            "the agent on {node} has been silent for more than {} s: is the node up, and does its agent's pod run?",
+            SILENCE.as_secs()
+        );
+        return Outcome::waiting(Reason::AgentUnavailable, words);
+    }
+    if let Some(problem) = &facts.problem {
+        return Outcome::troubled(Reason::NoHealthyMember, format!("etcd on {node} cannot be backed up: {problem}"));
+    }
+    match facts.has_leader {
+        Some(true) => Outcome::current(GoodReason::Accepted, healthy_words(node, &facts.alarms)),
+        Some(false) => Outcome::troubled(
+            Reason::NoHealthyMember,
+            format!("etcd on {node} sees no leader: are most of the other members running?"),
+        ),
+        None => Outcome::waiting(Reason::Pending, format!("etcd on {node} has not been asked yet")),
+    }
+}
+
+fn healthy_words(node: &str, alarms: &[String]) -> String {
+    if alarms.is_empty() {
+        return format!("etcd on {node} is healthy");
+    }
+    // A member out of space still serves snapshots, and that is when they are wanted most.
+    format!("etcd on {node} can be backed up, but has raised {}: see etcd's documentation on alarms", alarms.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::situation::{Show, assert_shown, at, member};
+    use serde_json::json;
+
+    fn judged(facts: serde_json::Value, silent: u64) -> serde_json::Value {
+        let mut seen = member("m1", facts);
+        seen.unchanged_for = Duration::from_secs(silent);
+        let decision = decide_member(&ObservedMember { seen }, at(100));
+        assert!(decision.requeue_after > Duration::ZERO);
+        json!({"metadata": {"generation": 1}, "status": {"observedGeneration": decision.observed_generation,
+            "conditions": decision.conditions}})
+    }
+
+    #[test]
+    fn a_member_is_ready_as_its_agent_says_and_unknown_where_it_says_nothing() {
+        let beat = |more: serde_json::Value| {
+            let mut facts = json!({"heartbeatTime": "2026-11-24T00:00:00Z", "hasLeader": true});
+            facts.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            facts
+        };
+        let table = [
+            (json!({}), 0, Show::Unknown("Pending"), "has not reported"),
+            (beat(json!({})), 0, Show::Current("Accepted"), "healthy"),
+            (beat(json!({})), 89, Show::Current("Accepted"), "healthy"),
+            (beat(json!({})), 90, Show::Unknown("AgentUnavailable"), "silent"),
+            (beat(json!({"problem": "connection refused"})), 0, Show::Troubled("NoHealthyMember"), "etcd"),
+            (
+                beat(json!({"problem": "connection refused"})),
+                0,
+                Show::Troubled("NoHealthyMember"),
+                "connection refused",
+            ),
+            (beat(json!({"hasLeader": false})), 0, Show::Troubled("NoHealthyMember"), "no leader"),
+            (beat(json!({"alarms": ["NOSPACE"]})), 0, Show::Current("Accepted"), "NOSPACE"),
+        ];
+        for (facts, silent, show, words) in table {
+            assert_shown(&judged(facts, silent), show, words);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The controller of EtcdBackups: assigns runs to masters and says what became of them.
+//!
+//! One at a time: each assignment must see those before it.
+
+use std::time::Instant;
+
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use lifeboat_crds::{EtcdBackup, EtcdBackupStatus, label};
+use lifeboat_decisions::backup::{BackupDecision, decide_backup};
+
+use crate::apply::{Lock, ReconcileError, Written};
+use crate::assignments::is_terminal;
+use crate::controller::{Context, Controller, Next, now};
+use crate::kind::{Kind, TouchedObject};
+use crate::observe::observe_backup;
+use crate::stores::{Guarded, Stores, readable};
+
+/// The controller of EtcdBackups.
+pub struct Backups;
+
+impl Controller for Backups {
+    type Kind = EtcdBackup;
+    const NAME: &'static str = "backups";
+    const CONCURRENCY: u16 = 1;
+
+    fn store(stores: &Stores) -> &Store<Guarded<Self::Kind>> {
+        &stores.backups
+    }
+
+    fn wakes(touched: &TouchedObject, stores: &Stores) -> Vec<String> {
+        let TouchedObject { kind, name, schedule, location: _ } = touched;
+        match kind {
+            Kind::Backup => {
+                let siblings = schedule.as_ref().map(|schedule| unfinished(stores, |backup| is_of(backup, schedule)));
+                let mut woken = siblings.unwrap_or_default();
+                woken.push(name.clone());
+                woken
+            }
+            Kind::Schedule => unfinished(stores, |backup| is_of(backup, name)),
+            Kind::Location => unfinished(stores, |backup| backup.spec.location_ref.name == *name),
+            Kind::Member => unfinished(stores, |_| true),
+            Kind::Restore => Vec::new(),
+        }
+    }
+
+    async fn reconcile(context: &Context, backup: &EtcdBackup) -> Result<Next, ReconcileError> {
+        let Context { stores, liveness, writer, events: sink, metrics: _, assignments } = context;
+        let observed = observe_backup(backup, stores, liveness, assignments, Instant::now());
+        let BackupDecision { status, events, requeue_after } = decide_backup(&observed, now());
+        let current = EtcdBackupStatus { execution: None, ..backup.status.clone().unwrap_or_default() };
+        let written = writer.apply_status(backup, &current, &status, Lock::Version).await?;
+        if written == Written::Applied {
+            if let (Some(uid), Some(assignment)) = (backup.uid(), &status.assignment) {
+                assignments.wrote(&uid, assignment);
+            }
+            sink.publish(backup, "Backup", &events);
+        }
+        Ok(Next::after_write(written, requeue_after.map_or(Next::OnChange, Next::After)))
+    }
+}
+
+fn is_of(backup: &EtcdBackup, schedule: &str) -> bool {
+    backup.labels().get(label::SCHEDULE).is_some_and(|name| name == schedule)
+}
+
+/// Names of the backups that have not ended.
+fn unfinished(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
+    let backups = readable(&stores.backups);
+    let meant = backups
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter(|backup| !is_terminal(backup) && is_meant(backup));
+    meant.map(ResourceExt::name_any).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::example_stores;
+
+    fn woken(kind: Kind, name: &str, schedule: Option<&str>, location: Option<&str>) -> Vec<String> {
+        let touched = TouchedObject {
+            kind,
+            name: name.to_owned(),
+            schedule: schedule.map(str::to_owned),
+            location: location.map(str::to_owned),
+        };
+        let mut names = Backups::wakes(&touched, &example_stores());
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_unfinished_backup_is_woken_by_all_it_depends_on() {
+        assert_eq!(woken(Kind::Backup, "n1", Some("nightly"), Some("bucket")), ["n1", "n1", "n2"]);
+        assert_eq!(woken(Kind::Backup, "ended", Some("nightly"), Some("bucket")), ["ended", "n1", "n2"]);
+        assert_eq!(woken(Kind::Backup, "by-hand", None, Some("bucket")), ["by-hand"]);
+        assert_eq!(woken(Kind::Schedule, "nightly", None, Some("bucket")), ["n1", "n2"]);
+        assert_eq!(woken(Kind::Location, "bucket", None, None), ["by-hand", "n1", "n2"]);
+        assert_eq!(woken(Kind::Location, "other", None, None), Vec::<String>::new());
+        assert_eq!(woken(Kind::Member, "m1", None, None), ["by-hand", "n1", "n2"]);
+    }
+}

@@ -1,0 +1,186 @@
+//! The life of the process: caches first, then the lease, then the controllers, until it is told to stop.
+//!
+//! The only place that starts and ends tasks. Leadership lost is an error: the process ends and starts afresh.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, config};
+use lifeboat_crds::OPERATOR_FIELD_MANAGER;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::ObjectWriter;
+use crate::assignments::RecentAssignments;
+use crate::backups::Backups;
+use crate::config::{Config, VERSION};
+use crate::controller::{Context, run_controller};
+use crate::events::event_queue;
+use crate::health::{Health, serve_health};
+use crate::leadership::{Election, LeadershipLost};
+use crate::locations::Locations;
+use crate::members::Members;
+use crate::metrics::Metrics;
+use crate::readiness::Readiness;
+use crate::restores::Restores;
+use crate::schedules::Schedules;
+use crate::stores::{Observers, Stores};
+
+/// Longest wait for reconciles to end at shutdown, below the pod's 30 s of grace.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(12);
+/// Longest wait for the last events.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for a connection to the API server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the operator ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The kubeconfig cannot be used.
+    #[error("cannot read kubeconfig {path}: {source}", path = .path.display())]
+    Kubeconfig {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: config::KubeconfigError,
+    },
+    /// There is neither a service account nor a kubeconfig.
+    #[error("no way to the API server: run in a pod with a service account, or set --kubeconfig ({0})")]
+    NoConfig(#[from] config::InferConfigError),
+    /// The client cannot be made.
+    #[error("cannot make a client for the API server: {0}")]
+    Client(#[source] Box<kube::Error>),
+    /// The address of the health server is taken.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Signals cannot be received.
+    #[error("cannot receive signals: {0}")]
+    Signals(#[source] std::io::Error),
+    /// Another operator leads, or the API server is away.
+    #[error(transparent)]
+    LeadershipLost(#[from] LeadershipLost),
+    /// A task that must run for ever ended.
+    #[error("{0} ended unexpectedly")]
+    TaskEnded(&'static str),
+}
+
+/// Runs the operator until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot start, or has lost its leadership.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let stop = stop_on_signal().map_err(RunError::Signals)?;
+    let (client, namespace) = connect(&config).await?;
+    tracing::info!(version = VERSION, namespace, "starting");
+
+    let (stores, writers) = Stores::new(&namespace);
+    let observers = Observers { liveness: Arc::default(), readiness: Arc::new(Readiness::default()) };
+    let (mut election, gate) = Election::new(client.clone(), &namespace, &config.pod_name);
+    let metrics = Arc::new(Metrics::new(stores.clone(), gate.clone()));
+
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let health = Health { readiness: observers.readiness.clone(), metrics: metrics.clone() };
+    // Lives as long as the process, beyond `stop`: probes and scrapes are answered while it drains.
+    let mut server = JoinSet::new();
+    server.spawn(serve_health(listener, health, CancellationToken::new()));
+    let mut watches = writers.watch(&client, &stores, &observers);
+
+    tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        () = async { stores.wait_until_synced().await; election.campaign().await } => {}
+        _ = watches.join_next() => return Err(RunError::TaskEnded("a watch")),
+        _ = server.join_next() => return Err(RunError::TaskEnded("the health server")),
+    }
+
+    let (events, publisher) = event_queue(client.clone(), &config.pod_name);
+    let publisher = tokio::spawn(publisher.run());
+    let context = Arc::new(Context {
+        stores,
+        liveness: observers.liveness,
+        writer: ObjectWriter::new(client, &namespace, gate),
+        events,
+        metrics,
+        assignments: RecentAssignments::default(),
+    });
+    let drain = CancellationToken::new();
+    let mut controllers = start_controllers(&context, &drain);
+
+    tokio::select! {
+        () = stop.cancelled() => {}
+        lost = election.hold() => return Err(lost.into()),
+        _ = controllers.join_next() => return Err(RunError::TaskEnded("a controller")),
+        _ = watches.join_next() => return Err(RunError::TaskEnded("a watch")),
+        _ = server.join_next() => return Err(RunError::TaskEnded("the health server")),
+    }
+
+    tracing::info!("stopping");
+    drain.cancel();
+    let drained = async { while controllers.join_next().await.is_some() {} };
+    if timeout(DRAIN_TIMEOUT, drained).await.is_err() {
+        tracing::warn!("a reconcile did not end in time and is cut off");
+        controllers.shutdown().await;
+    }
+    election.release().await;
+    // With the last sink the publisher ends, once it has told what is left.
+    drop(context);
+    if timeout(FAREWELL_TIMEOUT, publisher).await.is_err() {
+        tracing::warn!("some events were not published");
+    }
+    Ok(())
+}
+
+fn start_controllers(context: &Arc<Context>, drain: &CancellationToken) -> JoinSet<()> {
+    let mut controllers = JoinSet::new();
+    controllers.spawn(run_controller::<Locations>(context.clone(), drain.clone()));
+    controllers.spawn(run_controller::<Members>(context.clone(), drain.clone()));
+    controllers.spawn(run_controller::<Schedules>(context.clone(), drain.clone()));
+    controllers.spawn(run_controller::<Backups>(context.clone(), drain.clone()));
+    controllers.spawn(run_controller::<Restores>(context.clone(), drain.clone()));
+    controllers
+}
+
+async fn connect(config: &Config) -> Result<(Client, String), RunError> {
+    let mut client_config = match &config.kubeconfig {
+        Some(path) => {
+            let failed = |source| RunError::Kubeconfig { path: path.clone(), source };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?
+        }
+        None => kube::Config::infer().await?,
+    };
+    client_config.connect_timeout = Some(CONNECT_TIMEOUT);
+    client_config.headers.extend(user_agent());
+    let namespace = config.namespace.clone().unwrap_or_else(|| client_config.default_namespace.clone());
+    let client = Client::try_from(client_config).map_err(|error| RunError::Client(Box::new(error)))?;
+    Ok((client, namespace))
+}
+
+fn user_agent() -> Option<(axum::http::HeaderName, axum::http::HeaderValue)> {
+    let value = format!("{OPERATOR_FIELD_MANAGER}/{}", env!("CARGO_PKG_VERSION"));
+    Some((axum::http::header::USER_AGENT, axum::http::HeaderValue::from_str(&value).ok()?))
+}
+
+/// A token that SIGTERM and SIGINT cancel.
+fn stop_on_signal() -> std::io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        signalled.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,90 @@
+//! The controller of EtcdBackupSchedules: makes the backups that are due, tidies records of failed ones.
+
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use lifeboat_crds::EtcdBackupSchedule;
+use lifeboat_decisions::schedule::{ScheduleDecision, decide_schedule};
+
+use crate::apply::{Lock, ReconcileError, Written};
+use crate::controller::{Context, Controller, Next, now};
+use crate::kind::{Kind, TouchedObject};
+use crate::observe::observe_schedule;
+use crate::stores::{Guarded, Stores, readable};
+
+/// The controller of EtcdBackupSchedules.
+pub struct Schedules;
+
+impl Controller for Schedules {
+    type Kind = EtcdBackupSchedule;
+    const NAME: &'static str = "schedules";
+    const CONCURRENCY: u16 = 4;
+
+    fn store(stores: &Stores) -> &Store<Guarded<Self::Kind>> {
+        &stores.schedules
+    }
+
+    fn wakes(touched: &TouchedObject, stores: &Stores) -> Vec<String> {
+        let TouchedObject { kind, name, schedule, location: _ } = touched;
+        match kind {
+            Kind::Schedule => vec![name.clone()],
+            Kind::Backup => schedule.iter().cloned().collect(),
+            Kind::Location => schedules_on(name, stores),
+            Kind::Restore | Kind::Member => Vec::new(),
+        }
+    }
+
+    async fn reconcile(context: &Context, schedule: &EtcdBackupSchedule) -> Result<Next, ReconcileError> {
+        let observed = observe_schedule(schedule, &context.stores);
+        let ScheduleDecision { create, delete, status, events, requeue_after } = decide_schedule(&observed, now());
+        // Runs first: a slot whose run could not be made must not be noted as served.
+        for backup in &create {
+            context.writer.create_backup(schedule, backup).await?;
+        }
+        let current = schedule.status.clone().unwrap_or_default();
+        let written = context.writer.apply_status(schedule, &current, &status, Lock::Version).await?;
+        if written == Written::Applied {
+            context.events.publish(schedule, "Schedule", &events);
+        }
+        for backup in observed.backups.iter().filter(|backup| delete.contains(&backup.name_any())) {
+            context.writer.delete_backup(backup).await?;
+        }
+        Ok(Next::after_write(written, Next::After(requeue_after)))
+    }
+}
+
+fn schedules_on(location: &str, stores: &Stores) -> Vec<String> {
+    let schedules = readable(&stores.schedules);
+    let on_it = schedules
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter(|schedule| schedule.spec.template.spec.location_ref.name == location);
+    on_it.map(ResourceExt::name_any).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mock::example_stores;
+
+    fn woken(kind: Kind, name: &str, schedule: Option<&str>, location: Option<&str>) -> Vec<String> {
+        let touched = TouchedObject {
+            kind,
+            name: name.to_owned(),
+            schedule: schedule.map(str::to_owned),
+            location: location.map(str::to_owned),
+        };
+        let mut names = Schedules::wakes(&touched, &example_stores());
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_schedule_is_woken_by_itself_its_backups_and_its_location() {
+        assert_eq!(woken(Kind::Schedule, "nightly", None, Some("bucket")), ["nightly"]);
+        assert_eq!(woken(Kind::Backup, "n1", Some("nightly"), Some("bucket")), ["nightly"]);
+        assert_eq!(woken(Kind::Backup, "by-hand", None, Some("bucket")), Vec::<String>::new());
+        assert_eq!(woken(Kind::Location, "bucket", None, None), ["nightly"]);
+        assert_eq!(woken(Kind::Location, "other", None, None), Vec::<String>::new());
+        assert_eq!(woken(Kind::Member, "m1", None, None), Vec::<String>::new());
+    }
+}
