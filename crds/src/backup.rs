@@ -234,7 +234,8 @@ pub struct EtcdBackupStatus {
     /// Revision up to which the snapshot is compacted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compact_revision: Option<i64>,
-    /// Entries of the database, as `etcdutl snapshot status` counts them.
+    /// Entries of the database, every revision of a key one, as `etcdutl snapshot status` of etcd 3.5 counts them (later
+    /// ones count keys that are alive).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keys: Option<i64>,
     /// Size of the snapshot, for people.

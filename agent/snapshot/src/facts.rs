@@ -38,7 +38,7 @@ pub struct Database {
     pub scheduled_compact_revision: i64,
     /// Entries of bucket `key`, one a revision and key.
     pub revisions: u64,
-    /// Entries of all buckets: TOTAL KEYS of `etcdutl snapshot status`.
+    /// Entries of all buckets: TOTAL KEYS of `etcdutl snapshot status` of etcd 3.5; later ones count keys that are alive.
     pub total_keys: u64,
     /// Members as the store lists them.
     pub members: Vec<SnapshotMember>,
