@@ -15,11 +15,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api_error::api_words;
 use crate::freshness::Freshness;
 use crate::kind::Watched;
 use crate::leadership::Gate;
 use crate::stores::Guarded;
+use lifeboat_process::api_error::api_words;
 
 /// Why a reconcile failed. Losing a race is no failure, see [`Written`].
 #[derive(Debug, thiserror::Error)]

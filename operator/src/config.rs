@@ -2,11 +2,11 @@
 //!
 //! No I/O. Nothing else in the operator reads the environment.
 
-use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
+use lifeboat_process::logging::LogArguments;
 
 /// Version and commit, as `--version` prints them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LIFEBOAT_GIT_COMMIT"), ")");
@@ -29,27 +29,7 @@ pub struct Arguments {
     listen: SocketAddr,
     /// Logs.
     #[command(flatten)]
-    log: LogArguments,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Debug, clap::Args)]
-struct LogArguments {
-    /// Form of the logs. Without it: text on a terminal, JSON elsewhere.
-    #[arg(long, env = "LIFEBOAT_LOG_FORMAT", value_enum)]
-    log_format: Option<LogFormat>,
-    /// What is logged, such as `info` or `lifeboat_operator=debug`.
-    #[arg(long, env = "LIFEBOAT_LOG_LEVEL", default_value = "info")]
-    log_level: String,
-}
-
-/// Form of the logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Text,
+    pub log: LogArguments,
 }
 
 /// The configuration of one process.
@@ -63,25 +43,17 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// Address of the health server.
     pub listen: SocketAddr,
-    /// Form of the logs.
-    pub log_format: LogFormat,
-    /// Filter of the logs.
-    pub log_level: String,
 }
 
 impl From<Arguments> for Config {
     fn from(arguments: Arguments) -> Self {
-        let Arguments { namespace, pod_name, kubeconfig, listen, log } = arguments;
-        let LogArguments { log_format, log_level } = log;
-        let by_output = if std::io::stdout().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+        let Arguments { namespace, pod_name, kubeconfig, listen, log: _ } = arguments;
         Self {
             // A variable that is set but empty means "not set" in every chart.
             namespace: namespace.filter(|name| !name.is_empty()),
             pod_name,
             kubeconfig: kubeconfig.filter(|path| !path.as_os_str().is_empty()),
             listen,
-            log_format: log_format.unwrap_or(by_output),
-            log_level,
         }
     }
 }
@@ -111,9 +83,8 @@ mod tests {
 
     #[test]
     fn an_empty_namespace_means_none() {
-        let arguments = Arguments::try_parse_from(["lifeboat-operator", "--namespace", "", "--log-format", "json"]);
+        let arguments = Arguments::try_parse_from(["lifeboat-operator", "--namespace", ""]);
         let config = Config::from(arguments.unwrap());
         assert_eq!(config.namespace, None);
-        assert_eq!(config.log_format, LogFormat::Json);
     }
 }

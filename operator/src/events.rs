@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
-use crate::api_error::api_words;
+use lifeboat_process::api_error::api_words;
 
 /// Longest time for one event.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(3);

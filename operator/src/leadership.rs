@@ -12,8 +12,8 @@ use kube::{Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api_error::api_words;
 use crate::lease::{LEASE_NAME, LeaseDecision, RENEW_INTERVAL, decide_lease, held_lease, leading_time, released_lease};
+use lifeboat_process::api_error::api_words;
 
 /// Longest time for one reading or writing of the Lease.
 const CALL_TIMEOUT: Duration = Duration::from_secs(4);

@@ -4,7 +4,6 @@
 //! credentials. A library only so that its parts can be tested; the program is `lifeboat-operator`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
-mod api_error;
 mod apply;
 mod assignments;
 mod backups;
@@ -18,7 +17,6 @@ mod leadership;
 mod lease;
 mod liveness;
 mod locations;
-pub mod logging;
 mod members;
 mod metrics;
 #[cfg(test)]

@@ -6,19 +6,20 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use lifeboat_operator::config::{Arguments, Config};
-use lifeboat_operator::{logging, run};
+use lifeboat_operator::run;
+use lifeboat_process::logging::start_logging;
 
 /// Enough for a process that waits most of its life; every further thread costs memory.
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
-    let config = Config::from(Arguments::parse());
-    if let Err(error) = logging::start_logging(config.log_format, &config.log_level) {
+    let arguments = Arguments::parse();
+    if let Err(error) = start_logging(&arguments.log) {
         // Nothing is logged yet.
-        let _ = writeln!(std::io::stderr(), "--log-level {}: {error}", config.log_level);
+        let _ = writeln!(std::io::stderr(), "--log-level {}: {error}", arguments.log.log_level);
         return ExitCode::from(2);
     }
-    match start(config) {
+    match start(arguments.into()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "lifeboat-operator ends");

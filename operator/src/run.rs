@@ -3,15 +3,14 @@
 //! The only place that starts and ends tasks. Leadership lost is an error: the process ends and starts afresh.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, config};
 use lifeboat_crds::OPERATOR_FIELD_MANAGER;
+use lifeboat_process::connection::{ConnectionError, connect};
+use lifeboat_process::health::serve_health;
+use lifeboat_process::signals::stop_on_signal;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +21,7 @@ use crate::backups::Backups;
 use crate::config::{Config, VERSION};
 use crate::controller::{Context, run_controller};
 use crate::events::event_queue;
-use crate::health::{Health, serve_health};
+use crate::health::OperatorHealth;
 use crate::leadership::{Election, LeadershipLost};
 use crate::locations::Locations;
 use crate::members::Members;
@@ -36,26 +35,13 @@ use crate::stores::{Observers, Stores};
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(12);
 /// Longest wait for the last events.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest wait for a connection to the API server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why the operator ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The kubeconfig cannot be used.
-    #[error("cannot read kubeconfig {path}: {source}", path = .path.display())]
-    Kubeconfig {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: config::KubeconfigError,
-    },
-    /// There is neither a service account nor a kubeconfig.
-    #[error("no way to the API server: run in a pod with a service account, or set --kubeconfig ({0})")]
-    NoConfig(#[from] config::InferConfigError),
-    /// The client cannot be made.
-    #[error("cannot make a client for the API server: {0}")]
-    Client(#[source] Box<kube::Error>),
+    /// No client for the API server.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
     /// The address of the health server is taken.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -81,7 +67,8 @@ pub enum RunError {
 /// It cannot start, or has lost its leadership.
 pub async fn run(config: Config) -> Result<(), RunError> {
     let stop = stop_on_signal().map_err(RunError::Signals)?;
-    let (client, namespace) = connect(&config).await?;
+    let (client, home) = connect(config.kubeconfig.as_deref(), OPERATOR_FIELD_MANAGER).await?;
+    let namespace = config.namespace.clone().unwrap_or(home);
     tracing::info!(version = VERSION, namespace, "starting");
 
     let (stores, writers) = Stores::new(&namespace);
@@ -91,10 +78,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
     let listener =
         TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
-    let health = Health { readiness: observers.readiness.clone(), metrics: metrics.clone() };
+    let health = OperatorHealth { readiness: observers.readiness.clone(), metrics: metrics.clone() };
     // Lives as long as the process, beyond `stop`: probes and scrapes are answered while it drains.
     let mut server = JoinSet::new();
-    server.spawn(serve_health(listener, health, CancellationToken::new()));
+    server.spawn(serve_health(listener, Arc::new(health), CancellationToken::new()));
     let mut watches = writers.watch(&client, &stores, &observers);
 
     tokio::select! {
@@ -149,38 +136,4 @@ fn start_controllers(context: &Arc<Context>, drain: &CancellationToken) -> JoinS
     controllers.spawn(run_controller::<Backups>(context.clone(), drain.clone()));
     controllers.spawn(run_controller::<Restores>(context.clone(), drain.clone()));
     controllers
-}
-
-async fn connect(config: &Config) -> Result<(Client, String), RunError> {
-    let mut client_config = match &config.kubeconfig {
-        Some(path) => {
-            let failed = |source| RunError::Kubeconfig { path: path.clone(), source };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?
-        }
-        None => kube::Config::infer().await?,
-    };
-    client_config.connect_timeout = Some(CONNECT_TIMEOUT);
-    client_config.headers.extend(user_agent());
-    let namespace = config.namespace.clone().unwrap_or_else(|| client_config.default_namespace.clone());
-    let client = Client::try_from(client_config).map_err(|error| RunError::Client(Box::new(error)))?;
-    Ok((client, namespace))
-}
-
-fn user_agent() -> Option<(axum::http::HeaderName, axum::http::HeaderValue)> {
-    let value = format!("{OPERATOR_FIELD_MANAGER}/{}", env!("CARGO_PKG_VERSION"));
-    Some((axum::http::header::USER_AGENT, axum::http::HeaderValue::from_str(&value).ok()?))
-}
-
-/// A token that SIGTERM and SIGINT cancel.
-fn stop_on_signal() -> std::io::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let signalled = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        signalled.cancel();
-    });
-    Ok(stop)
 }

@@ -23,10 +23,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use crate::api_error::{watch_code, watch_words};
 use crate::kind::{Touched, Watched, touched_object};
 use crate::liveness::LivenessTracker;
 use crate::readiness::{CacheState, Readiness};
+use lifeboat_process::api_error::{watch_code, watch_words};
 
 /// Objects listed at once; bounds the memory of a first list.
 const PAGE_SIZE: u32 = 200;
