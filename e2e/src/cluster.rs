@@ -16,6 +16,9 @@ pub const NAMESPACE: &str = "backup-system";
 /// Bucket of the testbed's S3 server that the tests use.
 pub const BUCKET: &str = "etcd-backups";
 
+/// Name of a directory that every agent mounts.
+pub const SHARED: &str = "shared";
+
 /// Port of the first operator's metrics and probes.
 const OPERATOR_PORT: usize = 9080;
 
@@ -67,6 +70,7 @@ impl Cluster {
         let buckets = vec![BUCKET.to_owned()];
         let bed = Testbed::start(Options { name, etcd_line, dir, buckets, ..Options::default() }).await?;
         let mut cluster = Self { bed, namespace, operators: vec![], agents: BTreeMap::new(), binaries };
+        std::fs::create_dir(cluster.shared_dir())?;
         cluster.install().await.context("installing the chart")?;
         for index in 0..operators {
             cluster.start_operator(index).await?;
@@ -225,7 +229,15 @@ impl Cluster {
         self.bed.spawn_in(
             Some(machine),
             self.binaries.join("lifeboat"),
-            &["agent", "--listen", &format!("0.0.0.0:{port}"), "--log-format", "text"],
+            &[
+                "agent",
+                "--listen",
+                &format!("0.0.0.0:{port}"),
+                "--log-format",
+                "text",
+                "--directory",
+                &format!("{SHARED}={}", self.shared_dir().display()),
+            ],
             &[
                 ("KUBECONFIG", kubeconfig.to_string_lossy().as_ref()),
                 ("POD_NAMESPACE", &self.namespace),
@@ -234,6 +246,43 @@ impl Cluster {
             ],
             log,
         )
+    }
+
+    /// Starts what has ended again, as a kubelet does: an operator that lost its lease ends on purpose.
+    pub async fn restart_ended(&mut self) -> Result<()> {
+        for process in self.operators.iter_mut().chain(self.agents.values_mut()) {
+            if !process.is_running() {
+                process.restart().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until an object is as `good` wants it, while what ends is started again; the API may be away meanwhile.
+    pub async fn wait_for_while_restarting(
+        &mut self,
+        resource: &str,
+        name: &str,
+        limit: Duration,
+        good: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let begun = std::time::Instant::now();
+        loop {
+            self.restart_ended().await?;
+            let object = self.get(resource, name).await;
+            match object {
+                Ok(Some(object)) if good(&object) => return Ok(object),
+                other if begun.elapsed() > limit => {
+                    bail!("waited {limit:?} for {resource}/{name}: {other:#?}\n{}", self.log_tails())
+                }
+                _ => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        }
+    }
+
+    /// A directory that every agent sees under the name [`SHARED`], as an NFS mount would be.
+    pub fn shared_dir(&self) -> PathBuf {
+        self.bed.dir().join("shared")
     }
 
     /// Waits until the operator calls every member ready.

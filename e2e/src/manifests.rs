@@ -46,3 +46,9 @@ pub fn backup(name: &str, location: &str) -> Value {
     json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackup", "metadata": {"name": name},
         "spec": {"locationRef": {"name": location}}})
 }
+
+/// A location in a directory that the agents mount.
+pub fn directory(name: &str, mount: &str) -> Value {
+    json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackupLocation", "metadata": {"name": name},
+        "spec": {"directory": {"mount": mount, "subPath": "etcd"}}})
+}

@@ -93,7 +93,7 @@ async fn with_the_agents_cut_off_from_etcd_a_run_fails_with_words_within_its_dea
 
 #[tokio::test]
 async fn with_etcd_gone_altogether_a_run_is_terminal_after_its_return_and_the_next_succeeds() -> Result<()> {
-    let cluster = Cluster::start(Setup::named("etcdgone")).await?;
+    let mut cluster = Cluster::start(Setup::named("etcdgone")).await?;
     cluster.create_location("offsite").await?;
     fill(&cluster, 8).await?;
     let mut object = slow("during", "1Mi");
@@ -110,10 +110,10 @@ async fn with_etcd_gone_altogether_a_run_is_terminal_after_its_return_and_the_ne
     for node in cluster.node_names() {
         cluster.node(&node)?.start_pod("etcd").await?;
     }
-    let done = cluster.wait_for("etcdb", "during", 4 * MINUTE, is_terminal).await?;
+    let done = cluster.wait_for_while_restarting("etcdb", "during", 4 * MINUTE, is_terminal).await?;
     println!("during: {:#}", done["status"]["conditions"]);
     cluster.apply(&backup("after", "offsite")).await?;
-    let done = cluster.wait_for("etcdb", "after", 4 * MINUTE, is_terminal).await?;
+    let done = cluster.wait_for_while_restarting("etcdb", "after", 4 * MINUTE, is_terminal).await?;
     ensure!(is_condition(&done, "Complete", "True"), "{done:#}");
     cluster.shutdown().await
 }

@@ -1,17 +1,26 @@
 //! Every situation of the table "What tools must see", on real components, and the words people get for bad input.
 //!
-//! Prints the table that docs/situations.md shows; the test fails where a row is not as documented.
+//! Every row of docs/situations.md is seen here; the test fails where an object is not as documented.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, condition, is_condition};
+use lifeboat_e2e::cluster::{BUCKET, Cluster, SHARED, Setup, condition, is_condition};
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
-use lifeboat_e2e::manifests::{backup, schedule};
+use lifeboat_e2e::manifests::{backup, directory, schedule};
+use lifeboat_e2e::wait::eventually;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// What people are told; each row seen here must stand there.
+const DOCUMENTED: &str = include_str!("../../docs/situations.md");
+
+/// Situations that were seen: in the end, all that are documented.
+static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// What a row expects of an object.
 struct Row<'r> {
@@ -52,7 +61,10 @@ async fn see(cluster: &Cluster, row: Row<'_>, limit: Duration) -> Result<Value> 
     for word in words {
         ensure!(message.contains(word), "{situation}: {word:?} is not in the message: {message}");
     }
-    println!("| {situation} | {ready}/{reason} | {} | {expected:?} | {message} |", marker.unwrap_or("–"));
+    let documented = format!("| {situation} | {ready}/{reason} | {} | {expected:?} |", marker.unwrap_or("–"));
+    println!("{documented} {message} |");
+    ensure!(DOCUMENTED.contains(&documented), "docs/situations.md has no row {documented:?}");
+    SEEN.lock().unwrap().insert(situation.to_owned());
     Ok(object)
 }
 
@@ -328,6 +340,82 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+async fn directories(cluster: &Cluster) -> Result<()> {
+    cluster.apply(&directory("nowhere", "usb")).await?;
+    let row = Row {
+        situation: "location: no such mount",
+        resource: "etcdbl",
+        name: "nowhere",
+        ready: "False",
+        reason: "AccessDenied",
+        marker: Some("Stalled"),
+        kstatus: Kstatus::Failed,
+        words: &["usb", SHARED, "agent.directories"],
+    };
+    see(cluster, row, MINUTE).await?;
+    cluster.apply(&directory("shelf", SHARED)).await?;
+    let row = Row {
+        situation: "location: directory",
+        resource: "etcdbl",
+        name: "shelf",
+        ready: "True",
+        reason: "Accepted",
+        marker: None,
+        kstatus: Kstatus::Current,
+        words: &[],
+    };
+    see(cluster, row, MINUTE).await?;
+    cluster.apply(&backup("shelved", "shelf")).await?;
+    let done = cluster.wait_for("etcdb", "shelved", MINUTE, |b| is_condition(b, "Complete", "True")).await?;
+    let manifest = std::path::PathBuf::from(done["status"]["archive"].as_str().unwrap());
+    let text: Value = serde_json::from_slice(&std::fs::read(&manifest)?)?;
+    let data = manifest.with_file_name(text["payload"]["data"].as_str().unwrap());
+    ensure!(text["payload"]["archive"]["sizeBytes"] == std::fs::metadata(data)?.len(), "{text:#}");
+    Ok(())
+}
+
+/// A run that a newer one of its schedule replaced, and one that fails at once, again and again.
+async fn replaced_and_retried(cluster: &Cluster) -> Result<()> {
+    let slow = with(schedule("replace", "@yearly", "good"), "spec.concurrencyPolicy", json!("Replace"));
+    let slow = with(slow, "spec.template.spec.limits", json!({"bytesPerSecond": "20Ki"}));
+    cluster.apply(&slow).await?;
+    let of_schedule = ["-l", "etcd.lifeboat.dev/schedule=replace"];
+    let names = async || -> Result<Vec<String>> {
+        let said = cluster.kubectl(&["get", "etcdb", of_schedule[0], of_schedule[1], "-o", "name"]).await?;
+        Ok(said.split_whitespace().filter_map(|name| Some(name.split_once('/')?.1.to_owned())).collect())
+    };
+    cluster.kubectl(&["annotate", "etcdbs", "replace", "etcd.lifeboat.dev/run-now=1"]).await?;
+    let first = eventually("the first run", MINUTE, async || anyhow::Ok(names().await?.pop())).await?;
+    cluster.wait_for("etcdb", &first, MINUTE, |b| b.pointer("/status/execution/stage").is_some()).await?;
+    cluster.kubectl(&["annotate", "--overwrite", "etcdbs", "replace", "etcd.lifeboat.dev/run-now=2"]).await?;
+    let row = Row {
+        situation: "backup given up for a newer one",
+        resource: "etcdb",
+        name: &first,
+        ready: "False",
+        reason: "Superseded",
+        marker: Some("Failed"),
+        kstatus: Kstatus::Failed,
+        words: &["replace-"],
+    };
+    see(cluster, row, MINUTE).await?;
+
+    let hopeless = json!({"bytesPerSecond": "1Ki", "transferSeconds": 10});
+    cluster.apply(&with(backup("hopeless", "good"), "spec.limits", hopeless)).await?;
+    let row = Row {
+        situation: "backup being retried",
+        resource: "etcdb",
+        name: "hopeless",
+        ready: "Unknown",
+        reason: "Retrying",
+        marker: Some("Reconciling"),
+        kstatus: Kstatus::InProgress,
+        words: &["limits.bytesPerSecond"],
+    };
+    see(cluster, row, MINUTE).await?;
+    Ok(())
+}
+
 async fn schedules(cluster: &Cluster) -> Result<()> {
     cluster.apply(&schedule("missing", "@daily", "no-such-location")).await?;
     let row = Row {
@@ -395,8 +483,10 @@ async fn every_situation_shows_what_the_table_says() -> Result<()> {
     bad_schedules(&cluster).await?;
     not_supported_yet(&cluster).await?;
     bad_locations(&cluster).await?;
+    directories(&cluster).await?;
     schedules(&cluster).await?;
     backups(&cluster).await?;
+    replaced_and_retried(&cluster).await?;
     let described = cluster.kubectl(&["describe", "etcdb", "denied"]).await?;
     ensure!(described.contains("BackupFailed") && described.contains("no-such-bucket"), "{described}");
     // Just created, operator down: nothing looks finished.
@@ -409,6 +499,12 @@ async fn every_situation_shows_what_the_table_says() -> Result<()> {
         unseen["status"] == json!({"observedGeneration": -1}) && kstatus(&unseen) == Kstatus::InProgress,
         "{unseen:#}"
     );
-    println!("| just created, operator down | – | – | {:?} | |", kstatus(&unseen));
+    let situation = "just created, operator down";
+    ensure!(DOCUMENTED.contains(&format!("| {situation} | – | – | {:?} |", kstatus(&unseen))));
+    SEEN.lock().unwrap().insert(situation.to_owned());
+    let rows = DOCUMENTED.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| situation"));
+    let documented: BTreeSet<String> = rows.map(|line| line.split('|').nth(1).unwrap().trim().to_owned()).collect();
+    let seen = SEEN.lock().unwrap().clone();
+    ensure!(documented == seen, "documented and not seen: {:?}", documented.difference(&seen).collect::<Vec<_>>());
     cluster.shutdown().await
 }

@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
     std::fs::create_dir_all(&manifests)?;
     let setup = Setup { dir: Some(dir.join("testbed")), namespace: "lifeboat".into(), ..Setup::named("demo") };
     println!("starting three masters, an API server and an S3 server");
-    let cluster = Cluster::start(setup).await?;
+    let mut cluster = Cluster::start(setup).await?;
     println!("operator and agents are at work");
     let kubeconfig = dir.join("kubeconfig");
     std::fs::copy(cluster.bed.kubeconfig(), &kubeconfig)?;
@@ -53,9 +53,13 @@ async fn main() -> Result<()> {
     println!("applied a location and a schedule");
     std::fs::write(dir.join("ready"), &cluster.bed.s3().endpoint)?;
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = look.tick() => cluster.restart_ended().await?,
+        }
     }
     cluster.shutdown().await
 }
