@@ -6,5 +6,6 @@
 pub mod encode;
 pub mod part_size;
 pub mod progress;
+pub mod read;
 pub mod spool;
 pub mod transfer;

@@ -3,6 +3,7 @@
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::archives::ArchiveCommand;
 use crate::daemon::config::AgentArguments;
 use crate::version::VERSION;
 
@@ -20,6 +21,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent of a master (the DaemonSet's process).
     Agent(Box<AgentArguments>),
+    /// Look at archives in a location, prove them, fetch them; needs no API server.
+    #[command(subcommand)]
+    Backup(ArchiveCommand),
     /// Print completion for a shell, such as `source <(lifeboat completion bash)`.
     Completion {
         /// Which shell.

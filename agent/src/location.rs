@@ -211,7 +211,8 @@ fn credentials_of(name: &str, secret: &Secret) -> Result<Credentials, LocationEr
     })
 }
 
-fn s3_config(location: &S3Location, credentials: Option<Credentials>, ca_bundle_pem: Option<Vec<u8>>) -> S3Config {
+/// The configuration of a client for a bucket.
+pub fn s3_config(location: &S3Location, credentials: Option<Credentials>, ca_bundle_pem: Option<Vec<u8>>) -> S3Config {
     let S3Location {
         bucket,
         prefix,

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod archive;
+mod archives;
 mod backup;
 mod cli;
 mod daemon;
@@ -16,7 +17,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 use lifeboat_process::logging::start_logging;
+use lifeboat_process::signals::stop_on_signal;
 
+use crate::archives::{ArchiveCommand, run_archive_command};
 use crate::cli::{Cli, Command};
 use crate::daemon::config::{AgentArguments, Config};
 
@@ -26,9 +29,27 @@ const WORKER_THREADS: usize = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Agent(arguments) => run_agent(*arguments),
+        Command::Backup(command) => run_on_archives(command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut std::io::stdout());
             ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run_on_archives(command: ArchiveCommand) -> ExitCode {
+    let ran = runtime().map_err(|error| (1, format!("{error:#}"))).and_then(|runtime| {
+        runtime.block_on(async {
+            let cancel = stop_on_signal().map_err(|error| (1, error.to_string()))?;
+            let ran = run_archive_command(command, &mut std::io::stdout(), &cancel).await;
+            ran.map_err(|error| (error.exit_code(), error.to_string()))
+        })
+    });
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, words)) => {
+            let _ = writeln!(std::io::stderr(), "lifeboat: {words}");
+            ExitCode::from(code)
         }
     }
 }
@@ -49,13 +70,17 @@ fn run_agent(arguments: AgentArguments) -> ExitCode {
 }
 
 fn start_agent(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(WORKER_THREADS)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let runtime = runtime()?;
     let result = runtime.block_on(daemon::run::run(config));
     // Watches and connections need no farewell.
     runtime.shutdown_background();
     Ok(result?)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKER_THREADS)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
 }

@@ -22,6 +22,16 @@ pub const SHARED: &str = "shared";
 /// Port of the first operator's metrics and probes.
 const OPERATOR_PORT: usize = 9080;
 
+/// Port of an agent's metrics and probes.
+const AGENT_PORT: u16 = 8081;
+
+/// Whose probes and metrics are asked for.
+#[derive(Clone, Copy)]
+pub enum Served<'c> {
+    Operator,
+    Agent(&'c str),
+}
+
 /// How a cluster is made.
 pub struct Setup {
     pub name: String,
@@ -216,7 +226,7 @@ impl Cluster {
 
     /// Starts the agent of a node, within the node's namespaces.
     pub async fn start_agent(&mut self, node: &str) -> Result<()> {
-        let process = self.spawn_agent(node, "agent", 8081).await?;
+        let process = self.spawn_agent(node, "agent", AGENT_PORT).await?;
         self.agents.insert(node.to_owned(), process);
         Ok(())
     }
@@ -280,9 +290,30 @@ impl Cluster {
         }
     }
 
+    /// A program under test.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
     /// A directory that every agent sees under the name [`SHARED`], as an NFS mount would be.
     pub fn shared_dir(&self) -> PathBuf {
         self.bed.dir().join("shared")
+    }
+
+    /// What a process answers over HTTP, asked from a master: the first operator, or that master's agent.
+    pub async fn http(&self, of: Served<'_>, path: &str) -> Result<String> {
+        let (node, url) = match of {
+            Served::Operator => {
+                (&self.bed.nodes()[0], format!("http://{}:{OPERATOR_PORT}{path}", self.bed.hub_address()))
+            }
+            Served::Agent(node) => (self.node(node)?, format!("http://127.0.0.1:{AGENT_PORT}{path}")),
+        };
+        let output = node.command("curl").args(["--silent", "--show-error", "--max-time", "10", &url]).output().await?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            bail!("{url}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(text)
     }
 
     /// Waits until the operator calls every member ready.

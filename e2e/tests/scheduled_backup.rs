@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, is_condition, is_terminal};
+use lifeboat_e2e::cluster::{BUCKET, Cluster, Served, Setup, is_condition, is_terminal};
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, schedule};
 use lifeboat_e2e::wait::eventually;
@@ -184,7 +184,67 @@ async fn scheduled_backup_restores_with_stock_tools(line: EtcdLine, name: &str) 
     let served = served_after_restore(&cluster, &snapshot, line).await?;
     ensure!(served == live, "the restored etcd serves other keys");
     ensure!(served.as_array().unwrap().len() >= 20);
+    the_command_line_finds_the_same(&cluster, newest, &snapshot).await?;
     cluster.shutdown().await
+}
+
+/// `lifeboat backup …` on a file that describes the location, with no API server asked.
+async fn the_command_line_finds_the_same(cluster: &Cluster, newest: &Value, snapshot: &Path) -> Result<()> {
+    let dir = cluster.bed.dir().join("cli");
+    std::fs::create_dir_all(&dir)?;
+    let s3 = cluster.bed.s3();
+    let mut location = cluster.s3_objects("offsite", "offsite").location();
+    location["spec"]["s3"]["credentialsFile"] = json!("keys");
+    location["spec"]["s3"]["caBundleFile"] = json!(s3.ca_file);
+    let location_file = dir.join("location.yaml");
+    std::fs::write(&location_file, serde_norway::to_string(&location)?)?;
+    let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
+    std::fs::write(dir.join("keys"), keys)?;
+    let lifeboat = async |args: &[&str]| -> Result<(Option<i32>, String)> {
+        let output = Command::new(cluster.binary("lifeboat"))
+            .arg("backup")
+            .args(args)
+            .args(["--location", &location_file.to_string_lossy()])
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let both = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
+    };
+    let id = newest["status"]["backupId"].as_str().unwrap();
+    let (code, listed) = lifeboat(&["list"]).await?;
+    println!("{listed}");
+    ensure!(code == Some(0) && listed.contains(id) && listed.starts_with("BACKUP"), "{code:?} {listed}");
+    let (_, described) = lifeboat(&["describe", id, "-o", "json"]).await?;
+    let described: Value = serde_json::from_str(&described)?;
+    ensure!(described["snapshot"]["revision"] == newest["status"]["revision"], "{described:#}");
+    let (code, verified) = lifeboat(&["verify", id]).await?;
+    ensure!(code == Some(0) && verified.contains("whole and sound"), "{code:?} {verified}");
+    let file = dir.join("etcd-{time}.db");
+    let (code, said) = lifeboat(&["fetch", id, "--file", &file.to_string_lossy()]).await?;
+    let fetched = dir.join(format!("etcd-{}.db", &id[..15]));
+    ensure!(code == Some(0) && std::fs::read(&fetched)? == std::fs::read(snapshot)?, "{code:?} {said}");
+    let (code, said) = lifeboat(&["fetch", id, "--file", &file.to_string_lossy()]).await?;
+    ensure!(code == Some(4) && said.contains("not overwritten"), "{code:?} {said}");
+    let (code, said) = lifeboat(&["verify", "20200101-000000-00000000"]).await?;
+    ensure!(code == Some(4) && said.contains("holds no archive"), "{code:?} {said}");
+
+    // Damage in the bucket is found, and no file is left behind.
+    let archive = newest["status"]["archive"].as_str().unwrap();
+    let path = archive
+        .trim_start_matches(&format!("s3://{BUCKET}/"))
+        .replace("manifest.json", described["data"].as_str().unwrap());
+    let stored = s3.bucket_dir(BUCKET).join(path);
+    let mut bytes = std::fs::read(&stored)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&stored, &bytes)?;
+    let damaged = dir.join("damaged.db");
+    let (code, said) = lifeboat(&["fetch", id, "--file", &damaged.to_string_lossy()]).await?;
+    ensure!(code == Some(1) && said.contains("corrupt"), "{code:?} {said}");
+    ensure!(std::fs::read_dir(&dir)?.all(|entry| !entry.unwrap().file_name().to_string_lossy().contains("damaged")));
+    Ok(())
 }
 
 #[tokio::test]
@@ -202,7 +262,31 @@ async fn backup_by_hand(line: EtcdLine, name: &str) -> Result<()> {
     let snapshot = fetch(&cluster, &done).await?;
     let served = served_after_restore(&cluster, &snapshot, line).await?;
     ensure!(served.to_string().len() > 100, "{served}");
+    probes_and_metrics(&cluster, done["status"]["assignment"]["nodeName"].as_str().unwrap()).await?;
     cluster.shutdown().await
+}
+
+/// What monitoring reads of both programs.
+async fn probes_and_metrics(cluster: &Cluster, node: &str) -> Result<()> {
+    for of in [Served::Operator, Served::Agent(node)] {
+        for path in ["/healthz", "/readyz"] {
+            let said = cluster.http(of, path).await?;
+            ensure!(said == "ok\n", "{path}: {said}");
+        }
+    }
+    let operator = cluster.http(Served::Operator, "/metrics").await?;
+    for line in [
+        "lifeboat_operator_leader 1",
+        r#"lifeboat_location_available{location="offsite"} 1"#,
+        &format!(r#"lifeboat_member_ready{{node="{node}"}} 1"#),
+    ] {
+        ensure!(operator.contains(line), "no {line} in\n{operator}");
+    }
+    let agent = cluster.http(Served::Agent(node), "/metrics").await?;
+    for line in [r#"lifeboat_agent_backup_attempts_total{outcome="Succeeded"} 1"#, "lifeboat_agent_member_usable 1"] {
+        ensure!(agent.contains(line), "no {line} in\n{agent}");
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -52,6 +52,18 @@ pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<bool, WriteE
     Ok(true)
 }
 
+/// Gives a file that is written and synced its final name, unless one of that name exists; tells whether it did. The
+/// old name stays for the caller to remove.
+pub fn place_new(from: &Path, to: &Path) -> Result<bool, WriteError> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
+        Err(error) => return Err(WriteError::at("linked into place", to)(error)),
+    }
+    sync_directory(to)?;
+    Ok(true)
+}
+
 /// A temporary file, removed when it goes out of scope; a rename leaves nothing to remove.
 struct Temporary(PathBuf);
 

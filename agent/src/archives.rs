@@ -1,0 +1,291 @@
+//! What lies in a location, for people at a terminal: listed, described, verified, fetched. Needs no API server.
+//!
+//! Reads a location described in a file and the store behind it; writes nothing to the store. A location holds what its
+//! manifests say, whether or not any EtcdBackup knows of it.
+
+mod fetch;
+mod file;
+mod shown;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use lifeboat_crds::document::DocumentError;
+use lifeboat_crds::manifest::{Manifest, SealedManifest};
+use lifeboat_crds::{BackupId, layout};
+use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use self::fetch::{FetchError, Target, prove};
+use self::file::{FileError, LocationFile, StoreKeys};
+use self::shown::Format;
+use crate::location::LocationError;
+
+/// Manifests read at once.
+const READS: usize = 16;
+/// A manifest is a few KiB.
+const LARGEST_MANIFEST: usize = 1 << 20;
+
+/// Archives in a location, without any API server.
+#[derive(Debug, clap::Subcommand)]
+pub enum ArchiveCommand {
+    /// List the archives of a cluster, newest first.
+    List {
+        /// Where.
+        #[command(flatten)]
+        place: Place,
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Show everything that is known of an archive: its manifest.
+    Describe {
+        /// Which archive.
+        #[command(flatten)]
+        which: Which,
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t = Format::Yaml)]
+        output: Format,
+    },
+    /// Read an archive whole and prove it: stored bytes, structure, content.
+    Verify {
+        /// Which archive.
+        #[command(flatten)]
+        which: Which,
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Read an archive whole, prove it, and leave its snapshot in a file that `etcdutl snapshot restore` reads.
+    Fetch {
+        /// Which archive.
+        #[command(flatten)]
+        which: Which,
+        /// The file; never overwritten. `{time}` in its name becomes the time of the backup.
+        #[arg(long)]
+        file: PathBuf,
+        /// Form of the output.
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+}
+
+/// Where archives lie.
+#[derive(Debug, clap::Args)]
+pub struct Place {
+    /// The YAML of an EtcdBackupLocation. Keys come from `spec.s3.credentialsFile` in it (lines AWS_ACCESS_KEY_ID=… and
+    /// AWS_SECRET_ACCESS_KEY=…) or from AWS_* in the environment; the CA from `spec.s3.caBundleFile`; a directory from
+    /// `spec.directory.path`.
+    #[arg(long, value_name = "FILE", env = "LIFEBOAT_LOCATION")]
+    location: PathBuf,
+    /// UID of the cluster's kube-system namespace, where the location holds archives of several.
+    #[arg(long, value_name = "UID", env = "LIFEBOAT_CLUSTER")]
+    cluster: Option<String>,
+    /// Keys of the store.
+    #[command(flatten)]
+    keys: StoreKeys,
+}
+
+/// One archive.
+#[derive(Debug, clap::Args)]
+pub struct Which {
+    /// Its backupId, or `latest`.
+    backup: String,
+    /// Where.
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchiveError {
+    /// The location's file cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The location cannot be used.
+    #[error(transparent)]
+    Location(#[from] LocationError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Several clusters share the prefix.
+    #[error("{place} holds archives of several clusters: say --cluster with one of {clusters}")]
+    SeveralClusters {
+        /// The store.
+        place: String,
+        /// Their UIDs.
+        clusters: String,
+    },
+    /// There is nothing.
+    #[error("{0} holds no archive of any cluster: check bucket and prefix")]
+    Empty(String),
+    /// There is no such archive.
+    #[error("{place} holds no archive {wanted}; see `lifeboat backup list`")]
+    NoSuchArchive {
+        /// The store.
+        place: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A manifest cannot be read.
+    #[error("manifest of {backup}: {source}")]
+    Manifest {
+        /// Which backup.
+        backup: BackupId,
+        /// What is wrong.
+        source: DocumentError,
+    },
+    /// The archive could not be read, or is corrupt.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// Standard output is gone.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl ArchiveError {
+    /// The exit code (host.md): 1 failed, 4 refused before anything was done.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::File(_)
+            | Self::SeveralClusters { .. }
+            | Self::Empty(_)
+            | Self::NoSuchArchive { .. }
+            | Self::Fetch(FetchError::Exists(_)) => 4,
+            Self::Location(_) | Self::Store(_) | Self::Manifest { .. } | Self::Fetch(_) | Self::Output(_) => 1,
+        }
+    }
+}
+
+/// Runs a command; what it has to say goes to `out`.
+///
+/// # Errors
+/// Why it did not do what was asked.
+pub async fn run_archive_command(
+    command: ArchiveCommand,
+    out: &mut (dyn Write + Send),
+    cancel: &CancellationToken,
+) -> Result<(), ArchiveError> {
+    match command {
+        ArchiveCommand::List { place, output } => {
+            let shelf = Shelf::open(&place).await?;
+            let manifests = shelf.manifests().await?;
+            Ok(shown::write_list(out, output, &manifests)?)
+        }
+        ArchiveCommand::Describe { which, output } => {
+            let (_, manifest) = Shelf::open_one(&which).await?;
+            Ok(shown::write_manifest(out, output, &manifest)?)
+        }
+        ArchiveCommand::Verify { which, output } => {
+            let (shelf, manifest) = Shelf::open_one(&which).await?;
+            let facts = prove(shelf.store.as_ref(), &shelf.data_key(&manifest)?, &manifest, None, cancel).await?;
+            Ok(shown::write_proof(out, output, &manifest, &facts, None)?)
+        }
+        ArchiveCommand::Fetch { which, file, output } => {
+            let (shelf, manifest) = Shelf::open_one(&which).await?;
+            let target = Target::new(&file, &manifest)?;
+            let path = target.path().to_owned();
+            let facts =
+                prove(shelf.store.as_ref(), &shelf.data_key(&manifest)?, &manifest, Some(target), cancel).await?;
+            Ok(shown::write_proof(out, output, &manifest, &facts, Some(&path))?)
+        }
+    }
+}
+
+/// The archives of one cluster.
+struct Shelf {
+    store: Arc<dyn ObjectStore>,
+    cluster: String,
+}
+
+impl Shelf {
+    async fn open(place: &Place) -> Result<Self, ArchiveError> {
+        let store = LocationFile::read(&place.location)?.open(&place.keys).await?;
+        let cluster = match &place.cluster {
+            Some(cluster) => cluster.clone(),
+            None => only_cluster(store.as_ref()).await?,
+        };
+        Ok(Self { store, cluster })
+    }
+
+    async fn open_one(which: &Which) -> Result<(Self, Manifest), ArchiveError> {
+        let shelf = Self::open(&which.place).await?;
+        let missing = || ArchiveError::NoSuchArchive { place: shelf.store.describe(), wanted: which.backup.clone() };
+        let id = if which.backup == "latest" {
+            shelf.ids().await?.pop().ok_or_else(missing)?
+        } else {
+            which.backup.parse().map_err(|_| missing())?
+        };
+        match shelf.manifest(&id).await {
+            Ok(manifest) => Ok((shelf, manifest)),
+            Err(ArchiveError::Store(StoreError::NotFound { .. })) => Err(missing()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every backup, oldest first.
+    async fn ids(&self) -> Result<Vec<BackupId>, StoreError> {
+        let mut request = ListRequest { delimiter: true, ..ListRequest::under(layout::backups_prefix(&self.cluster)) };
+        let mut candidates: Vec<BackupId> = Vec::new();
+        loop {
+            let page = self.store.list(&request).await?;
+            let names = page.prefixes.iter().filter_map(|prefix| prefix.trim_end_matches('/').rsplit('/').next());
+            candidates.extend(names.filter_map(|name| name.parse::<BackupId>().ok()));
+            let Some(next) = page.next else { break };
+            request.cursor = Some(next);
+        }
+        // A directory without manifest is no backup.
+        let exist: Vec<Option<BackupId>> = stream::iter(candidates)
+            .map(|id| async move {
+                match self.store.head(&key(layout::manifest(&self.cluster, &id))?).await {
+                    Ok(_) => Ok(Some(id)),
+                    Err(StoreError::NotFound { .. }) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(READS)
+            .try_collect()
+            .await?;
+        Ok(exist.into_iter().flatten().collect())
+    }
+
+    async fn manifest(&self, id: &BackupId) -> Result<Manifest, ArchiveError> {
+        let key = key(layout::manifest(&self.cluster, id))?;
+        let bytes = self.store.get_small(&key, LARGEST_MANIFEST).await?;
+        let sealed = SealedManifest::from_bytes(&bytes);
+        Ok(sealed.map_err(|source| ArchiveError::Manifest { backup: id.clone(), source })?.payload)
+    }
+
+    /// Every manifest, newest first. One that cannot be read is an error: a list with holes would mislead.
+    async fn manifests(&self) -> Result<Vec<Manifest>, ArchiveError> {
+        let mut ids = self.ids().await?;
+        ids.reverse();
+        stream::iter(ids).map(|id| async move { self.manifest(&id).await }).buffered(READS).try_collect().await
+    }
+
+    fn data_key(&self, manifest: &Manifest) -> Result<ObjectKey, StoreError> {
+        key(layout::data(&self.cluster, &manifest.backup_id, &manifest.data))
+    }
+}
+
+fn key(text: String) -> Result<ObjectKey, StoreError> {
+    ObjectKey::parse(text).map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() })
+}
+
+/// The cluster whose archives lie there, if they are of one alone.
+async fn only_cluster(store: &dyn ObjectStore) -> Result<String, ArchiveError> {
+    let request = ListRequest { delimiter: true, ..ListRequest::default() };
+    let page = store.list(&request).await?;
+    let mut clusters: Vec<String> =
+        page.prefixes.iter().map(|prefix| prefix.trim_end_matches('/').to_owned()).collect();
+    match (clusters.pop(), clusters.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => Err(ArchiveError::Empty(store.describe())),
+        (Some(last), false) => {
+            clusters.push(last);
+            Err(ArchiveError::SeveralClusters { place: store.describe(), clusters: clusters.join(", ") })
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! A location described in a file: the YAML of an EtcdBackupLocation, with files in place of Secrets and ConfigMaps.
+//!
+//! Reads the file and those it names; opens the store, asks it nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lifeboat_crds::EtcdBackupLocationSpec;
+use lifeboat_storage::{Credentials, DirectoryStore, ObjectStore, S3Store};
+use serde::Deserialize;
+use serde_norway::Value;
+
+use crate::location::{LocationError, s3_config};
+
+/// Keys of the store from the environment.
+#[derive(clap::Args)]
+pub struct StoreKeys {
+    #[arg(long, env = "AWS_ACCESS_KEY_ID", hide = true, hide_env_values = true)]
+    aws_access_key_id: Option<String>,
+    #[arg(long, env = "AWS_SECRET_ACCESS_KEY", hide = true, hide_env_values = true)]
+    aws_secret_access_key: Option<String>,
+    #[arg(long, env = "AWS_SESSION_TOKEN", hide = true, hide_env_values = true)]
+    aws_session_token: Option<String>,
+}
+
+impl std::fmt::Debug for StoreKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("StoreKeys(redacted)")
+    }
+}
+
+/// Why a location's file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {source}", path = .path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It is not what it should be.
+    #[error("{path} is not the YAML of an EtcdBackupLocation: {words}", path = .path.display())]
+    NotALocation {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        words: String,
+    },
+    /// No keys for the store.
+    #[error(
+        "no keys for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with both in \
+         spec.s3.credentialsFile of {path} (a Secret cannot be read without an API server)",
+        path = .path.display()
+    )]
+    NoKeys {
+        /// The location's file.
+        path: PathBuf,
+    },
+    /// The file with the keys lacks one.
+    #[error("{path} has no line {key}=…", path = .path.display())]
+    NoKey {
+        /// Which file.
+        path: PathBuf,
+        /// What is missing.
+        key: &'static str,
+    },
+}
+
+/// A location as its file describes it.
+#[derive(Debug)]
+pub struct LocationFile {
+    path: PathBuf,
+    spec: EtcdBackupLocationSpec,
+    credentials_file: Option<PathBuf>,
+    ca_bundle_file: Option<PathBuf>,
+    directory: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    kind: Option<String>,
+    spec: Value,
+}
+
+impl LocationFile {
+    /// Reads a file. Blocking, a few small files.
+    ///
+    /// # Errors
+    /// It is missing or not the YAML of a location.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let text = read(path)?;
+        let wrong = |words: String| FileError::NotALocation { path: path.to_owned(), words };
+        let Document { kind, mut spec } = serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        if kind.as_deref().is_some_and(|kind| kind != "EtcdBackupLocation") {
+            return Err(wrong(format!("its kind is {}", kind.unwrap_or_default())));
+        }
+        let beside = |file: String| path.parent().unwrap_or(Path::new("")).join(file);
+        let credentials_file = take(&mut spec, "s3", "credentialsFile").map(beside);
+        let ca_bundle_file = take(&mut spec, "s3", "caBundleFile").map(beside);
+        let directory = take(&mut spec, "directory", "path").map(beside);
+        let spec: EtcdBackupLocationSpec = serde_norway::from_value(spec).map_err(|error| wrong(error.to_string()))?;
+        if spec.s3.is_some() == spec.directory.is_some() {
+            return Err(wrong("set exactly one of s3, directory".to_owned()));
+        }
+        if spec.directory.is_some() && directory.is_none() {
+            return Err(wrong("say in spec.directory.path where the mount is on this machine".to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), spec, credentials_file, ca_bundle_file, directory })
+    }
+
+    /// Opens the store.
+    ///
+    /// # Errors
+    /// Keys are missing, or something in the description cannot work.
+    pub async fn open(&self, keys: &StoreKeys) -> Result<Arc<dyn ObjectStore>, super::ArchiveError> {
+        let Self { path: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
+        match (&spec.s3, &spec.directory, directory) {
+            (Some(s3), None, _) => {
+                let credentials = self.credentials(keys, s3.credentials_secret_ref.is_some())?;
+                let ca = match ca_bundle_file {
+                    Some(path) => Some(read(path)?.into_bytes()),
+                    None => None,
+                };
+                let store = S3Store::connect(s3_config(s3, credentials, ca)).await?;
+                Ok(Arc::new(store))
+            }
+            (None, Some(described), Some(root)) => {
+                let sub_path = Some(described.sub_path.as_str()).filter(|path| !path.is_empty());
+                let root =
+                    std::path::absolute(root).map_err(|source| FileError::Unreadable { path: root.clone(), source })?;
+                Ok(Arc::new(DirectoryStore::new(&described.mount, root, sub_path)?))
+            }
+            (Some(_) | None, _, _) => Err(LocationError::NotUnderstood.into()),
+        }
+    }
+
+    /// Keys from the file, else from the environment, else whatever the SDK finds (an instance role), unless the location
+    /// is one with a Secret: a role would then be somebody else.
+    fn credentials(&self, keys: &StoreKeys, needs_keys: bool) -> Result<Option<Credentials>, FileError> {
+        if let Some(path) = &self.credentials_file {
+            return parse_credentials(path, &read(path)?).map(Some);
+        }
+        let StoreKeys { aws_access_key_id, aws_secret_access_key, aws_session_token } = keys;
+        match (aws_access_key_id, aws_secret_access_key) {
+            (Some(id), Some(secret)) => Ok(Some(Credentials {
+                access_key_id: id.clone(),
+                secret_access_key: secret.clone(),
+                session_token: aws_session_token.clone().filter(|token| !token.is_empty()),
+            })),
+            (Some(_), None) | (None, _) if needs_keys => Err(FileError::NoKeys { path: self.path.clone() }),
+            (Some(_), None) | (None, _) => Ok(None),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })
+}
+
+/// Takes a text out of a part of the spec: fields that only a file has.
+fn take(spec: &mut Value, part: &str, field: &str) -> Option<String> {
+    let mapping = spec.get_mut(part)?.as_mapping_mut()?;
+    mapping.remove(field)?.as_str().map(str::to_owned)
+}
+
+/// Lines KEY=VALUE, as in the Secret; `export`, quotes and comments as people write them.
+fn parse_credentials(path: &Path, text: &str) -> Result<Credentials, FileError> {
+    let pairs: BTreeMap<&str, &str> = text
+        .lines()
+        .map(|line| line.trim().trim_start_matches("export "))
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(key, value)| (key.trim(), value.trim().trim_matches(['"', '\''])))
+        .collect();
+    let required = |key: &'static str| {
+        let value = pairs.get(key).filter(|value| !value.is_empty());
+        value.map(|value| (*value).to_owned()).ok_or_else(|| FileError::NoKey { path: path.to_owned(), key })
+    };
+    Ok(Credentials {
+        access_key_id: required("AWS_ACCESS_KEY_ID")?,
+        secret_access_key: required("AWS_SECRET_ACCESS_KEY")?,
+        session_token: pairs
+            .get("AWS_SESSION_TOKEN")
+            .filter(|token| !token.is_empty())
+            .map(|token| (*token).to_owned()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("location.yaml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    const NO_KEYS: StoreKeys =
+        StoreKeys { aws_access_key_id: None, aws_secret_access_key: None, aws_session_token: None };
+
+    #[tokio::test]
+    async fn the_object_from_git_becomes_a_store_with_files_in_place_of_secrets() {
+        let text = "apiVersion: etcd.lifeboat.dev/v1alpha1\nkind: EtcdBackupLocation\nmetadata: {name: offsite}\nspec:\n  s3: \
+                    {bucket: etcd-backups, prefix: prod, endpoint: 'https://s3.example', credentialsSecretRef: {name: s}, \
+                    credentialsFile: keys}\n";
+        let (dir, path) = written(text);
+        std::fs::write(dir.path().join("keys"), "# mine\nexport AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=\"b\"\n")
+            .unwrap();
+        let store = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap();
+        assert_eq!(store.describe(), "s3://etcd-backups/prod");
+        std::fs::write(dir.path().join("keys"), "AWS_ACCESS_KEY_ID=a\n").unwrap();
+        let error = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap_err();
+        assert!(error.to_string().contains("AWS_SECRET_ACCESS_KEY"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_secret_cannot_be_read_and_the_way_out_is_told() {
+        let (_dir, path) = written(
+            "spec: {s3: {bucket: etcd-backups, endpoint: 'https://s3.example', credentialsSecretRef: {name: s}}}",
+        );
+        let error = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap_err();
+        assert!(error.to_string().contains("credentialsFile") && error.exit_code() == 4, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_needs_its_place_on_this_machine() {
+        let (dir, path) = written("spec: {directory: {mount: nfs, subPath: etcd}}");
+        let error = LocationFile::read(&path).unwrap_err();
+        assert!(error.to_string().contains("spec.directory.path"), "{error}");
+        std::fs::write(&path, "spec: {directory: {mount: nfs, subPath: etcd, path: shelf}}").unwrap();
+        std::fs::create_dir(dir.path().join("shelf")).unwrap();
+        assert!(LocationFile::read(&path).unwrap().open(&NO_KEYS).await.is_ok());
+    }
+
+    #[test]
+    fn other_files_are_refused_with_words() {
+        for text in ["hello", "kind: Secret\nspec: {}", "spec: {}", "spec: {s3: {prefix: x}}"] {
+            let (_dir, path) = written(text);
+            let error = LocationFile::read(&path).unwrap_err().to_string();
+            assert!(error.contains("EtcdBackupLocation"), "{error}");
+        }
+    }
+}
