@@ -6,24 +6,24 @@
 
 mod error;
 mod manifest;
+mod shelf;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 use lifeboat_crds::backup::{ArchiveFacts, EtcdBackupSpec, VerificationLevel};
 use lifeboat_crds::location::{AccessMode, EtcdBackupLocationSpec};
-use lifeboat_crds::manifest::{Manifest, ManifestObject, SealedManifest};
-use lifeboat_crds::{BackupId, NodeName, layout};
+use lifeboat_crds::manifest::ManifestObject;
+use lifeboat_crds::{BackupId, NodeName};
 use lifeboat_snapshot::Level;
-use lifeboat_storage::{Creation, ObjectKey, ObjectStore, RetryPolicy, StoreError, create_once, retry as ask_store};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::BackupError;
 use self::manifest::{Made, archive_facts, build_manifest};
+use self::shelf::{OpenLocation, Shelf};
 use crate::archive::progress::{Progress, Stage};
 use crate::archive::transfer::{Transfer, run_transfer};
 use crate::etcd::client::MemberClient;
@@ -35,12 +35,6 @@ use crate::location::{LocationError, LocationOpener};
 
 /// Silence of etcd after which a stream is given up.
 const NO_PROGRESS: Duration = Duration::from_secs(20);
-/// Longest for a small question to the store, its retries included.
-const SMALL_PATIENCE: Duration = Duration::from_secs(120);
-/// A manifest is a few KiB.
-const LARGEST_MANIFEST: usize = 1 << 20;
-/// Leftovers of one backup are a handful; more is somebody else's doing and is left alone.
-const MOST_LEFTOVERS: usize = 1_000;
 
 /// What every backup of this agent needs.
 #[derive(Clone, Debug)]
@@ -87,14 +81,14 @@ impl BackupRunner {
         let seconds = u64::try_from(order.object.spec.limits.timeout_seconds).unwrap_or(0);
         let deadline = Instant::now() + Duration::from_secs(seconds);
         progress.enter(Stage::Preparing);
-        let store = self.open_store(order).await?;
-        let shelf = Shelf { store, cluster: &self.cluster_uid, backup: &order.backup_id, cancel };
-        if let Some(manifest) = shelf.fetch_manifest().await? {
+        let ended = || if cancel.is_cancelled() { BackupError::Interrupted } else { BackupError::Late };
+        let location = within(deadline, cancel, self.open_location(order)).await.ok_or_else(ended)??;
+        let shelf = Shelf::new(&location, &self.cluster_uid, &order.backup_id, cancel);
+        if let Some(manifest) = within(deadline, cancel, shelf.adopt()).await.ok_or_else(ended)?? {
             tracing::info!(backup = %order.backup_id, "the archive is there already");
             return Ok(archive_facts(&manifest, &shelf.manifest_uri()?));
         }
-        shelf.delete_leftovers(order.attempt).await?;
-        let source = self.find_source().await?;
+        let source = within(deadline, cancel, self.find_source()).await.ok_or_else(ended)??;
         let (key, data) = shelf.new_data_key(order.attempt)?;
         let transfer = Transfer {
             client: source.client.clone(),
@@ -116,7 +110,7 @@ impl BackupRunner {
         Ok(archive_facts(&published, &shelf.manifest_uri()?))
     }
 
-    async fn open_store(&self, order: &BackupOrder) -> Result<Arc<dyn ObjectStore>, BackupError> {
+    async fn open_location(&self, order: &BackupOrder) -> Result<OpenLocation, BackupError> {
         let location = self.opener.fetch(&order.object.spec.location_ref.name).await?;
         let EtcdBackupLocationSpec { access_mode, encryption, s3, directory: _ } = &location.spec;
         // The operator refuses these before; an agent that is newer or older must not write in the clear all the same.
@@ -130,7 +124,10 @@ impl BackupRunner {
             return Err(BackupError::NotSupported("spec.verification: Members"));
         }
         match access_mode {
-            AccessMode::ReadWrite => Ok(self.opener.open(&location.spec).await?),
+            AccessMode::ReadWrite => Ok(OpenLocation {
+                store: self.opener.open(&location.spec).await?,
+                is_conditional: location.status.as_ref().and_then(|status| status.conditional_writes) == Some(true),
+            }),
             AccessMode::ReadOnly => Err(BackupError::ReadOnly(order.object.spec.location_ref.name.clone())),
         }
     }
@@ -179,105 +176,13 @@ fn snapshot_level(level: VerificationLevel) -> Level {
     }
 }
 
-/// The place of one backup in its store.
-struct Shelf<'s> {
-    store: Arc<dyn ObjectStore>,
-    cluster: &'s str,
-    backup: &'s BackupId,
-    cancel: &'s CancellationToken,
-}
-
-impl Shelf<'_> {
-    fn key(&self, text: String) -> Result<ObjectKey, BackupError> {
-        ObjectKey::parse(text).map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() }.into())
+/// What comes of `work` before the deadline and the cancellation; nothing after. Only for work that leaves nothing behind.
+async fn within<T>(deadline: Instant, cancel: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        done = tokio::time::timeout_at(deadline, work) => done.ok(),
     }
-
-    fn manifest_key(&self) -> Result<ObjectKey, BackupError> {
-        self.key(layout::manifest(self.cluster, self.backup))
-    }
-
-    fn manifest_uri(&self) -> Result<String, BackupError> {
-        Ok(self.store.uri(&self.manifest_key()?))
-    }
-
-    /// A key that no other attempt uses, and its file name.
-    fn new_data_key(&self, attempt: i32) -> Result<(ObjectKey, String), BackupError> {
-        let name = layout::data_name(attempt, &format!("{:08x}", rand::random::<u32>()), false);
-        Ok((self.key(layout::data(self.cluster, self.backup, &name))?, name))
-    }
-
-    /// The manifest, if the backup exists.
-    async fn fetch_manifest(&self) -> Result<Option<Manifest>, BackupError> {
-        let key = self.manifest_key()?;
-        let read = ask_store("reading the manifest", RetryPolicy::until(SMALL_PATIENCE), self.cancel, || {
-            self.store.get_small(&key, LARGEST_MANIFEST)
-        });
-        match read.await {
-            Ok(bytes) => Ok(Some(read_manifest(&bytes, self.backup)?)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Deletes what an earlier process left of this very attempt. No manifest names it, and the host lock says that
-    /// nobody writes it any more.
-    async fn delete_leftovers(&self, attempt: i32) -> Result<(), BackupError> {
-        let own = format!("{}snapshot-{attempt}-", layout::backup_prefix(self.cluster, self.backup));
-        for upload in self.store.list_uploads(&own).await? {
-            self.store.abort_upload(&upload).await?;
-        }
-        for object in self.store.list_all(&own, MOST_LEFTOVERS).await? {
-            self.store.delete(&object.key).await?;
-        }
-        Ok(())
-    }
-
-    /// Creates the manifest; where another attempt was first, its manifest counts and our data goes.
-    async fn publish(&self, manifest: Manifest) -> Result<Manifest, BackupError> {
-        let key = self.manifest_key()?;
-        let bytes = Bytes::from(SealedManifest::unsigned(manifest.clone()).to_bytes()?);
-        let created = ask_store("writing the manifest", RetryPolicy::until(SMALL_PATIENCE), self.cancel, || {
-            create_once(self.store.as_ref(), &key, bytes.clone())
-        });
-        let published = match created.await {
-            Ok(Creation::Created(_) | Creation::AlreadySame) => manifest,
-            Err(StoreError::AlreadyExists { .. }) => {
-                let first = self.fetch_manifest().await?.ok_or(BackupError::Interrupted)?;
-                tracing::info!(backup = %self.backup, attempt = first.attempt, "another attempt was first");
-                first
-            }
-            // Whether it landed is not known. The data stays: with a manifest it is a backup, without it is an orphan
-            // that the next attempt clears away.
-            Err(error) => return Err(error.into()),
-        };
-        self.delete_losers(&published.data).await;
-        Ok(published)
-    }
-
-    /// Data of other attempts: their manifest can never be created any more.
-    async fn delete_losers(&self, winner: &str) {
-        let prefix = format!("{}snapshot-", layout::backup_prefix(self.cluster, self.backup));
-        let deleting = async {
-            for object in self.store.list_all(&prefix, MOST_LEFTOVERS).await? {
-                if !object.key.as_str().ends_with(&format!("/{winner}")) {
-                    self.store.delete(&object.key).await?;
-                }
-            }
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = deleting.await {
-            tracing::warn!(backup = %self.backup, %error, "data of another attempt was left in the store");
-        }
-    }
-}
-
-/// Reads a manifest, which must be that of this backup.
-fn read_manifest(bytes: &[u8], backup: &BackupId) -> Result<Manifest, BackupError> {
-    let manifest = SealedManifest::from_bytes(bytes)?.payload;
-    if manifest.backup_id != *backup {
-        return Err(BackupError::ForeignManifest { expected: backup.clone(), found: manifest.backup_id });
-    }
-    Ok(manifest)
 }
 
 impl From<LocationError> for BackupError {
@@ -285,6 +190,3 @@ impl From<LocationError> for BackupError {
         Self::Location(error)
     }
 }
-
-#[cfg(test)]
-mod tests;

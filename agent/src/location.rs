@@ -7,6 +7,7 @@ pub mod probe;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -20,6 +21,9 @@ use lifeboat_process::api_error::api_words;
 use lifeboat_storage::{
     Credentials, DirectoryStore, ErrorClass, ObjectStore, S3Config, S3Store, ServerSideEncryption, StoreError,
 };
+
+/// Longest wait for the API server.
+const API_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why a location cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -117,9 +121,8 @@ impl LocationOpener {
     /// # Errors
     /// It does not exist, or the API server does not answer.
     pub async fn fetch(&self, name: &str) -> Result<EtcdBackupLocation, LocationError> {
-        let found = self.api::<EtcdBackupLocation>().get_opt(name).await;
-        found
-            .map_err(|error| api_error(format!("EtcdBackupLocation {name:?}"), &error))?
+        bounded(format!("EtcdBackupLocation {name:?}"), self.api::<EtcdBackupLocation>().get_opt(name))
+            .await?
             .ok_or_else(|| LocationError::Missing(name.to_owned()))
     }
 
@@ -157,8 +160,8 @@ impl LocationOpener {
     }
 
     async fn fetch_credentials(&self, ObjectName { name }: &ObjectName) -> Result<Credentials, LocationError> {
-        let found = self.api::<Secret>().get_opt(name).await;
-        let secret = found.map_err(|error| api_error(format!("Secret {name:?}"), &error))?.ok_or_else(|| {
+        let found = bounded(format!("Secret {name:?}"), self.api::<Secret>().get_opt(name)).await?;
+        let secret = found.ok_or_else(|| {
             LocationError::CredentialsMissing(format!(
                 "Secret {name:?} (spec.s3.credentialsSecretRef) does not exist in this namespace: create it with the \
                  keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -168,8 +171,7 @@ impl LocationOpener {
     }
 
     async fn fetch_ca(&self, KeySelector { name, key }: &KeySelector) -> Result<Vec<u8>, LocationError> {
-        let found = self.api::<ConfigMap>().get_opt(name).await;
-        let map = found.map_err(|error| api_error(format!("ConfigMap {name:?}"), &error))?;
+        let map = bounded(format!("ConfigMap {name:?}"), self.api::<ConfigMap>().get_opt(name)).await?;
         let pem = map.as_ref().and_then(|map| map.data.as_ref()).and_then(|data| data.get(key));
         pem.map(|pem| pem.clone().into_bytes()).ok_or_else(|| {
             let what = if map.is_some() { format!("has no key {key:?}") } else { "does not exist".to_owned() };
@@ -187,8 +189,14 @@ impl LocationOpener {
     }
 }
 
-fn api_error(what: String, error: &kube::Error) -> LocationError {
-    LocationError::Api { what, words: api_words(error) }
+/// One question to the API server, within bounds.
+async fn bounded<T>(what: String, question: impl Future<Output = kube::Result<T>>) -> Result<T, LocationError> {
+    let words = match tokio::time::timeout(API_DEADLINE, question).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(error)) => api_words(&error),
+        Err(_elapsed) => format!("no answer within {} s", API_DEADLINE.as_secs()),
+    };
+    Err(LocationError::Api { what, words })
 }
 
 /// The keys of a Secret. What a human pasted with a line break at its end is refused later, with words.

@@ -137,6 +137,8 @@ fn superseding<'a>(
             let own = slot(backup)?;
             others
                 .filter(|other| schedule_of(other) == schedule_of(backup))
+                // One that failed is no reason to give up one that may succeed.
+                .filter(|other| !is_terminal(other) || completion(other).is_some())
                 .filter_map(|other| Some((slot(other)?, other.name_any())))
                 .filter(|(slot, _)| *slot > own)
                 .max()

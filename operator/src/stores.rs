@@ -30,6 +30,8 @@ use lifeboat_process::api_error::{watch_code, watch_words};
 
 /// Objects listed at once; bounds the memory of a first list.
 const PAGE_SIZE: u32 = 200;
+/// A watch is begun anew this often: a connection that died unseen would make every agent look silent.
+const WATCH_SECONDS: u32 = 60;
 /// Touched objects that a slow controller may lag behind before it looks at everything instead.
 const TOUCHED_CAPACITY: usize = 1_024;
 /// kubectl's copy of what was applied: as large as the object, and of no use here.
@@ -203,7 +205,9 @@ where
     K: Watched<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let api = Api::<Guarded<K>>::namespaced(client, &stores.namespace);
-    let events = watcher(api, watcher::Config::default().page_size(PAGE_SIZE)).backoff(watch_backoff()).modify(slim);
+    let events = watcher(api, watcher::Config::default().page_size(PAGE_SIZE).timeout(WATCH_SECONDS))
+        .backoff(watch_backoff())
+        .modify(slim);
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         match event {

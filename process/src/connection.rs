@@ -11,6 +11,9 @@ use kube::{Client, Config};
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest silence on a connection; watches are asked to end by themselves before.
+const READ_TIMEOUT: Duration = Duration::from_secs(75);
+
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -44,6 +47,9 @@ pub async fn connect(kubeconfig: Option<&Path>, program: &str) -> Result<(Client
         None => Config::infer().await?,
     };
     config.connect_timeout = Some(CONNECT_TIMEOUT);
+    config.read_timeout = Some(READ_TIMEOUT);
+    // Time that a pooled connection lay idle does not count.
+    config.reset_reader_on_write = true;
     config.headers.extend(user_agent(program));
     let namespace = config.default_namespace.clone();
     let client = Client::try_from(config).map_err(|error| ConnectionError::Client(Box::new(error)))?;

@@ -116,7 +116,11 @@ pub async fn run_transfer(
     };
     let outcome = async {
         progress.enter(Stage::Reading);
-        let stream = open_snapshot(&client, snapshot).await?;
+        let stream = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Err(TransferError::Stopped),
+            stream = open_snapshot(&client, snapshot) => stream?,
+        };
         let limits = SpoolLimits {
             directory: spool_directory,
             disk_bytes: spool_bytes,
@@ -190,13 +194,11 @@ impl Drop for Alarm {
 
 /// Parts, and an object that a completion whose answer was lost may have made.
 async fn throw_away(upload: &dyn Upload, store: &dyn ObjectStore, key: &ObjectKey) {
-    let clearing = async {
-        upload.abort().await?;
-        store.delete(key).await
-    };
+    // One that fails keeps the other from nothing.
+    let clearing = async { tokio::join!(upload.abort(), store.delete(key)) };
     let words = match tokio::time::timeout(CLEAN_UP, clearing).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
+        Ok((Ok(()), Ok(()))) => return,
+        Ok((Err(error), _) | (_, Err(error))) => error.to_string(),
         Err(_elapsed) => format!("no answer within {} s", CLEAN_UP.as_secs()),
     };
     tracing::warn!(key = %key, error = words, "an unfinished upload was left with the store");

@@ -44,6 +44,29 @@ pub enum BackupError {
         /// What it says.
         found: BackupId,
     },
+    /// There is a manifest and no archive.
+    #[error(
+        "{uri} is gone, although the manifest of this backup names it: look at who deletes there; make a new backup"
+    )]
+    DataMissing {
+        /// The archive.
+        uri: String,
+    },
+    /// There is a manifest and another archive.
+    #[error(
+        "{uri} has {found} bytes, the manifest of this backup says {expected}: look at who writes there; make a new backup"
+    )]
+    DataDiffers {
+        /// The archive.
+        uri: String,
+        /// Its size.
+        found: u64,
+        /// The size it should have.
+        expected: i64,
+    },
+    /// The time was up before etcd was read.
+    #[error("the time for this try was up before etcd could be read: API server, store or etcd did not answer")]
+    Late,
     /// The agent was stopped or the object went away under it.
     #[error("the attempt was interrupted")]
     Interrupted,
@@ -65,6 +88,9 @@ impl BackupError {
             Self::Transfer(error) => transfer_reason(error),
             Self::Store(error) => upload_reason(error),
             Self::Document(_) | Self::ForeignManifest { .. } => Reason::VerificationFailed,
+            Self::DataMissing { .. } => Reason::ArchiveMissing,
+            Self::DataDiffers { .. } => Reason::ArchiveCorrupt,
+            Self::Late => Reason::DeadlineExceeded,
             Self::Interrupted => Reason::Interrupted,
         }
     }
@@ -88,7 +114,10 @@ impl BackupError {
             | Self::Transfer(_)
             | Self::Store(_)
             | Self::Document(_)
-            | Self::ForeignManifest { .. } => false,
+            | Self::ForeignManifest { .. }
+            | Self::DataMissing { .. }
+            | Self::DataDiffers { .. }
+            | Self::Late => false,
         }
     }
 }

@@ -9,6 +9,9 @@ const OFTEN: Duration = Duration::from_secs(10);
 /// Later. Every heartbeat goes through the etcd that is being read; the operator gives an agent up after 90 s.
 const SELDOM: Duration = Duration::from_secs(60);
 
+/// After one that was lost: two in a row would look like a dead agent.
+pub const AFTER_A_LOST_HEARTBEAT: Duration = Duration::from_secs(10);
+
 /// Pause before the next heartbeat of a task that has run for `elapsed`.
 pub fn next_heartbeat(elapsed: Duration) -> Duration {
     if elapsed < FIRST_MINUTE { OFTEN } else { SELDOM }

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, ResourceExt};
 use lifeboat_crds::member::{FreeBytes, MemberFacts};
 use lifeboat_crds::{API_VERSION, EtcdMember, NodeName};
+use lifeboat_process::api_error::api_words;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -30,8 +31,10 @@ use crate::host::tools::read_tool_versions;
 
 /// How often host and member are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// A heartbeat without news.
-const HEARTBEAT: Duration = Duration::from_secs(60);
+/// A heartbeat without news. The operator gives an agent up after 90 s; one write that is lost must not be enough.
+const HEARTBEAT: Duration = Duration::from_secs(45);
+/// Longest wait for the Node.
+const NODE_DEADLINE: Duration = Duration::from_secs(10);
 /// Certificates are read again this often, so that renewed ones are taken up.
 const RECONNECT: Duration = Duration::from_secs(300);
 /// Tools change with the agent's image.
@@ -153,8 +156,8 @@ impl MemberKeeper {
                 Written::Landed => return Ok(()),
                 // Deleted by somebody: made again.
                 Written::Gone => kept.is_made = false,
-                Written::NotOurs => {
-                    tracing::warn!("the API server refused this node's EtcdMember as invalid");
+                Written::NotOurs(words) => {
+                    tracing::warn!(words, "the API server refused this node's EtcdMember");
                     return Ok(());
                 }
             }
@@ -167,18 +170,19 @@ impl MemberKeeper {
         let name = self.node.as_str();
         let mut object = json!({"apiVersion": API_VERSION, "kind": "EtcdMember", "metadata": {"name": name}});
         let nodes: Api<Node> = Api::all(self.client.clone());
-        match nodes.get_opt(name).await {
-            Ok(Some(node)) => {
-                let owner =
-                    json!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": node.uid().unwrap_or_default()});
-                object["metadata"]["ownerReferences"] = json!([owner]);
+        let node = match tokio::time::timeout(NODE_DEADLINE, nodes.get_opt(name)).await {
+            Ok(Ok(Some(node))) => Ok(node),
+            Ok(Ok(None)) => Err("there is no Node of this name".to_owned()),
+            Ok(Err(error)) => Err(api_words(&error)),
+            Err(_elapsed) => Err("no answer in time".to_owned()),
+        };
+        match node {
+            Ok(node) => {
+                let uid = node.uid().unwrap_or_default();
+                object["metadata"]["ownerReferences"] =
+                    json!([{"apiVersion": "v1", "kind": "Node", "name": name, "uid": uid}]);
             }
-            Ok(None) => {
-                tracing::warn!(node = name, "there is no Node of this name; the EtcdMember will not go with it")
-            }
-            Err(error) => {
-                tracing::warn!(node = name, %error, "the Node cannot be read; the EtcdMember will not go with it")
-            }
+            Err(words) => tracing::warn!(node = name, words, "the EtcdMember will not go with its Node"),
         }
         object
     }

@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What became of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Written {
     /// It is in the object.
     Landed,
     /// The object is gone, or another of its name took its place.
     Gone,
-    /// The API server says that this is not (or no longer) this agent's to write.
-    NotOurs,
+    /// The API server says, in these words, that this is not (or no longer) this agent's to write.
+    NotOurs(String),
 }
 
 /// Why it is not known whether something was written.
@@ -105,14 +105,15 @@ async fn bounded<K>(call: impl Future<Output = kube::Result<K>>) -> Result<Writt
     }
 }
 
-/// 409 is another UID under the name; 422 is the CRD's rule that an execution must be that of the assignment.
+/// 409 is another UID under the name, or a server that gave up on its own retries: the words tell. 422 is the CRD's rule
+/// that an execution must be that of the assignment.
 fn outcome(error: &kube::Error) -> Result<Written, ReportError> {
     match error {
-        kube::Error::Api(status) if status.code == 404 || status.code == 409 => Ok(Written::Gone),
-        kube::Error::Api(status) if status.code == 422 => {
-            tracing::debug!(words = api_words(error), "a status was refused");
-            Ok(Written::NotOurs)
+        kube::Error::Api(status) if status.code == 404 => Ok(Written::Gone),
+        kube::Error::Api(status) if status.code == 409 && status.message.to_ascii_lowercase().contains("uid") => {
+            Ok(Written::Gone)
         }
+        kube::Error::Api(status) if status.code == 422 => Ok(Written::NotOurs(api_words(error))),
         error => Err(ReportError(api_words(error))),
     }
 }
@@ -122,16 +123,20 @@ mod tests {
     use super::*;
     use kube::core::Status;
 
-    fn answered(code: u16) -> Result<Written, ReportError> {
-        outcome(&kube::Error::Api(Box::new(Status::failure("words", "Reason").with_code(code))))
+    fn answered(code: u16, words: &str) -> Result<Written, ReportError> {
+        outcome(&kube::Error::Api(Box::new(Status::failure(words, "Reason").with_code(code))))
     }
 
     #[test]
     fn answers_that_settle_it_are_no_errors() {
-        assert_eq!(answered(404), Ok(Written::Gone));
-        assert_eq!(answered(409), Ok(Written::Gone));
-        assert_eq!(answered(422), Ok(Written::NotOurs));
-        assert!(answered(403).unwrap_err().to_string().contains("words"));
-        assert!(answered(500).is_err());
+        assert_eq!(answered(404, "not found"), Ok(Written::Gone));
+        assert_eq!(
+            answered(409, "Precondition failed: UID in precondition: a, UID in object meta: b"),
+            Ok(Written::Gone)
+        );
+        assert!(matches!(answered(422, "words"), Ok(Written::NotOurs(words)) if words.contains("words")));
+        assert!(answered(409, "please apply your changes to the latest version").is_err());
+        assert!(answered(403, "words").unwrap_err().to_string().contains("words"));
+        assert!(answered(500, "words").is_err());
     }
 }

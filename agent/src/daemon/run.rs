@@ -5,6 +5,7 @@
 mod backups;
 mod locations;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,6 +19,7 @@ use lifeboat_process::health::serve_health;
 use lifeboat_process::signals::stop_on_signal;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::backups::BackupCarrier;
@@ -38,6 +40,9 @@ use crate::version::VERSION;
 
 /// Until the API server is asked again for what the agent cannot work without.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
+
+/// Longest wait for an answer.
+const ASK_DEADLINE: Duration = Duration::from_secs(15);
 
 /// Why the agent ended other than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -86,11 +91,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tracing::info!(version = VERSION, node = %config.node, namespace, "starting");
     let readiness = Arc::new(Readiness::default());
     let metrics = Arc::new(Metrics::new(VERSION));
-    let listener =
-        TcpListener::bind(config.listen).await.map_err(|source| RunError::Listen { address: config.listen, source })?;
+    let health = Arc::new(AgentHealth { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics) });
     let mut server = JoinSet::new();
-    let health = AgentHealth { readiness: Arc::clone(&readiness), metrics: Arc::clone(&metrics) };
-    server.spawn(serve_health(listener, Arc::new(health), CancellationToken::new()));
+    if let Some(listener) = listen(config.listen).await? {
+        server.spawn(serve_health(listener, Arc::clone(&health), CancellationToken::new()));
+    }
 
     // One agent acts on a host. During a rollout the new one waits here, and begins where the old one ended.
     let lock = tokio::select! {
@@ -98,6 +103,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         lock = HostLock::acquire(&config.state_dir) => lock?,
     };
     readiness.met(Need::HostLock);
+    if server.is_empty() {
+        // Whoever had the port had the lock too.
+        let taken = || RunError::Listen { address: config.listen, source: io::ErrorKind::AddrInUse.into() };
+        let listener = listen(config.listen).await?.ok_or_else(taken)?;
+        server.spawn(serve_health(listener, health, CancellationToken::new()));
+    }
     let spool_dir = config.state_dir.join("spool");
     empty_spool(&spool_dir)?;
     let host_id = read_or_mint_host_id(&config.state_dir)?;
@@ -194,6 +205,15 @@ impl Parts {
     }
 }
 
+/// The port for probes, unless another process has it: on the host's network that is the agent that is to end first.
+async fn listen(address: SocketAddr) -> Result<Option<TcpListener>, RunError> {
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(source) => Err(RunError::Listen { address, source }),
+    }
+}
+
 /// Whoever spooled before has ended: the host's lock is ours.
 fn empty_spool(path: &Path) -> Result<(), RunError> {
     match std::fs::remove_dir_all(path) {
@@ -215,12 +235,13 @@ fn load_highest(state_dir: &Path) -> HighestRevision {
 async fn fetch_cluster_uid(client: &Client, readiness: &Readiness) -> String {
     let namespaces: Api<Namespace> = Api::all(client.clone());
     loop {
-        let words = match namespaces.get("kube-system").await {
-            Ok(namespace) => match namespace.uid() {
+        let words = match timeout(ASK_DEADLINE, namespaces.get("kube-system")).await {
+            Ok(Ok(namespace)) => match namespace.uid() {
                 Some(uid) => return uid,
                 None => "it has no UID".to_owned(),
             },
-            Err(error) => api_words(&error),
+            Ok(Err(error)) => api_words(&error),
+            Err(_elapsed) => "no answer in time".to_owned(),
         };
         tracing::warn!(error = words, "waiting for namespace kube-system");
         readiness.failing(Need::ClusterId, &words);

@@ -27,6 +27,9 @@ const FAREWELL: Duration = Duration::from_secs(20);
 /// Objects listed at once.
 const PAGE: u32 = 100;
 
+/// A watch is begun anew this often: a connection that died unseen must not hide assignments for minutes.
+const WATCH_SECONDS: u32 = 60;
+
 /// A kind with work for agents.
 pub trait Assigned:
     Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
@@ -59,7 +62,8 @@ pub async fn watch_assigned<K: Assigned, C: Carrier<K>>(
     shutdown: CancellationToken,
 ) {
     let api: Api<DeserializeGuard<K>> = Api::namespaced(client, &namespace);
-    let config = Config::default().fields(&format!("status.assignment.nodeName={me}")).page_size(PAGE);
+    let config =
+        Config::default().fields(&format!("status.assignment.nodeName={me}")).page_size(PAGE).timeout(WATCH_SECONDS);
     let events = watcher(api, config).default_backoff().take_until(shutdown.clone().cancelled_owned());
     let mut events = std::pin::pin!(events);
     let mut desk = Desk { me, carrier, running: HashMap::new(), tasks: JoinSet::new(), listed: None };

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::heartbeat::next_heartbeat;
+use super::heartbeat::{AFTER_A_LOST_HEARTBEAT, next_heartbeat};
 use super::report::{Reporter, Written};
 use crate::archive::progress::Progress;
 
@@ -51,20 +51,31 @@ pub async fn carry_out<K, R>(
     // answer is no reason to wait with a backup.
     match report(None).await {
         Ok(Written::Landed) => {}
-        Ok(Written::Gone | Written::NotOurs) => return,
+        Ok(Written::Gone | Written::NotOurs(_)) => return,
         Err(error) => tracing::warn!(object = order.name, %error, "beginning without telling"),
     }
-    tokio::pin!(work);
-    let result = loop {
-        tokio::select! {
-            result = &mut work => break result,
-            () = tokio::time::sleep(next_heartbeat(begun.elapsed())) => match report(None).await {
+    // Beside the work, never in its way: an API server that hangs must not hold up whoever reads etcd.
+    let heartbeats = async {
+        let mut pause = next_heartbeat(begun.elapsed());
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = next_heartbeat(begun.elapsed());
+            match report(None).await {
                 Ok(Written::Landed) => {}
                 // The watch brings the reason, and the cancellation with it.
-                Ok(Written::Gone | Written::NotOurs) => tracing::debug!(object = order.name, "a heartbeat was refused"),
-                Err(error) => tracing::warn!(object = order.name, %error, "a heartbeat was lost"),
-            },
+                Ok(Written::Gone | Written::NotOurs(_)) => {
+                    tracing::debug!(object = order.name, "a heartbeat was refused")
+                }
+                Err(error) => {
+                    tracing::warn!(object = order.name, %error, "a heartbeat was lost");
+                    pause = AFTER_A_LOST_HEARTBEAT;
+                }
+            }
         }
+    };
+    let result = tokio::select! {
+        result = work => result,
+        never = heartbeats => never,
     };
     let Some(result) = result else { return };
     let mut pauses = ExponentialBuilder::new()
@@ -76,8 +87,17 @@ pub async fn carry_out<K, R>(
     loop {
         match report(Some(result.clone())).await {
             Ok(Written::Landed) => return,
-            Ok(Written::Gone | Written::NotOurs) => {
-                tracing::info!(object = order.name, attempt = order.assignment.attempt, "a result came too late");
+            Ok(Written::Gone) => {
+                tracing::info!(object = order.name, attempt = order.assignment.attempt, "nobody waits for the result");
+                return;
+            }
+            Ok(Written::NotOurs(words)) => {
+                tracing::warn!(
+                    object = order.name,
+                    attempt = order.assignment.attempt,
+                    words,
+                    "the result was refused"
+                );
                 return;
             }
             Err(error) => tracing::warn!(object = order.name, %error, "the result is kept and told again"),

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use lifeboat_crds::location::{AccessMode, ArchiveSummary, EtcdBackupLocationSpec, LocationResult};
 use lifeboat_crds::{BackupId, TaskError, Time, layout};
-use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError, probe_conditional_create};
+use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, PutMode, StoreError, probe_conditional_create};
 
 use super::{LocationError, LocationOpener, store_reason};
 use crate::host::identity::HostId;
@@ -68,6 +69,13 @@ impl Prober {
 
     async fn try_writing(&self, store: &dyn ObjectStore) -> Result<bool, StoreError> {
         let key = probe_key(&self.host_id)?;
+        let written = Bytes::from(format!("{:016x}", rand::random::<u64>()));
+        store.put(&key, written.clone(), PutMode::Overwrite).await?;
+        let read = store.get_small(&key, written.len()).await?;
+        if read != written {
+            let words = "it reads other than it was written a moment before".to_owned();
+            return Err(StoreError::Corrupt { store: store.describe(), key, words });
+        }
         probe_conditional_create(store, &key).await
     }
 }
@@ -123,8 +131,7 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use lifeboat_storage::{MemoryStore, PutMode};
+    use lifeboat_storage::MemoryStore;
 
     use super::*;
 

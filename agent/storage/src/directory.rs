@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use jiff::Timestamp;
 use rustix::io::Errno;
+use tokio::sync::Semaphore;
 
 use self::beneath::{Beneath, Entry};
 use self::upload::DirectoryUpload;
@@ -28,6 +29,9 @@ use crate::upload::{PendingUpload, Upload};
 
 /// Longest any one step on the file system may take. NFS retransmits for a minute before it gives up by itself.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
+/// Threads of the process that may be in a file system call of a directory store. A dead file server holds each for ever;
+/// it must not get all that the process has.
+static TURNS: Semaphore = Semaphore::const_new(8);
 const READ_CHUNK_BYTES: usize = 256 * 1024;
 /// A put makes its directory and then writes in it; a delete next door may remove the directory in between.
 const RACES_TOLERATED: u32 = 8;
@@ -85,10 +89,14 @@ where
     F: FnOnce(&Place) -> Result<T, StoreError> + Send + 'static,
 {
     let held = Arc::clone(place);
-    let task = tokio::task::spawn_blocking(move || work(&held));
-    let words = match tokio::time::timeout(STEP_LIMIT, task).await {
+    let step = async move {
+        let turn = TURNS.acquire().await.map_err(|_closed| ())?;
+        // The turn stays with the thread, which goes on after nobody waits for it.
+        tokio::task::spawn_blocking(move || (work(&held), turn).0).await.map_err(|_aborted| ())
+    };
+    let words = match tokio::time::timeout(STEP_LIMIT, step).await {
         Ok(Ok(result)) => return result,
-        Ok(Err(_aborted)) => format!("{what} was interrupted"),
+        Ok(Err(())) => format!("{what} was interrupted"),
         Err(_elapsed) => format!("{what} did not end within {} s; is the file server there?", STEP_LIMIT.as_secs()),
     };
     Err(StoreError::Unavailable { store: place.description.clone(), words })

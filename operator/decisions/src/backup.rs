@@ -295,7 +295,7 @@ impl<'o> Run<'o> {
             }
         }
         if let Some((last, time)) =
-            self.status.attempts.last().zip(retry_time(&self.status)).filter(|(_, time)| *time > self.now)
+            self.status.attempts.last().zip(retry_time(&self.status, self.now)).filter(|(_, time)| *time > self.now)
         {
             let words = format!(
                 "attempt {} on {} failed: {}; the next follows",
@@ -363,11 +363,12 @@ impl<'o> Run<'o> {
                 self.fail(Reason::parse(&reason).unwrap_or(Reason::ArchiveCorrupt), message)
             }
             Some(BackupResult { archive: None, error: None }) | None => Next::Waits {
-                outcome: Outcome::waiting(
-                    Reason::ImportedFromCatalog,
-                    "found in the bucket; its manifest is yet to be read",
+                outcome: Outcome::failed(
+                    Reason::NotSupported,
+                    "the annotation etcd.lifeboat.dev/imported marks a record of an archive found in the bucket, which \
+                     this version cannot read: see `lifeboat backup list`, or remove the annotation and create it anew",
                 ),
-                phase: "Importing",
+                phase: "NotSupported",
                 look_again: Timestamp::MAX,
             },
         }

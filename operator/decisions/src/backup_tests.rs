@@ -35,7 +35,7 @@ fn step(observed: &mut ObservedBackup, second: i64) -> Vec<&'static str> {
     let object = object(observed);
     assert_sound(&object);
     let is_over = shows(&object, "Complete") || shows(&object, "Failed");
-    let waits_for_agent_alone = shows(&object, "Reconciling") && object["status"]["phase"] == "Importing";
+    let waits_for_agent_alone = shows(&object, "Stalled") && object["status"]["phase"] == "NotSupported";
     assert_eq!(requeue_after.is_none(), is_over || waits_for_agent_alone, "{object:#}");
     // Deciding again from what was just applied changes nothing.
     let again = decide_backup(observed, at(second));
@@ -353,7 +353,7 @@ fn no_run_is_started_for_an_archive_found_in_the_bucket() {
     let id = "20260101-000000-0123abcd";
     let mut found = observed(backup(json!({"metadata": {"annotations": {label::IMPORTED: id}}})));
     assert_eq!(step(&mut found, 0), Vec::<&str>::new());
-    assert_shown(&object(&found), Show::Unknown("ImportedFromCatalog"), "bucket");
+    assert_shown(&object(&found), Show::Failed("NotSupported"), "bucket");
     assert!(status(&found).assignment.is_none());
     let import = json!({"nodeName": "m0", "attempt": 0, "task": "Import", "startTime": at(0).to_string(),
         "heartbeatTime": at(0).to_string(), "result": archive("Content")});

@@ -11,8 +11,6 @@ use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use lifeboat_crds::Reason;
 
-use crate::after;
-
 /// Why an expression cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CronRefusal {
@@ -299,11 +297,6 @@ pub fn objective(interval: SignedDuration) -> SignedDuration {
 /// How late a missed run may be: as the schedule says, else half the interval.
 pub fn starting_deadline(seconds: Option<i64>, interval: SignedDuration) -> SignedDuration {
     SignedDuration::from_secs(seconds.unwrap_or(interval.as_secs() / 2).max(1))
-}
-
-/// The time a run of `slot` is due.
-pub fn due(slot: Timestamp, jitter: SignedDuration) -> Timestamp {
-    after(slot, jitter)
 }
 
 #[cfg(test)]

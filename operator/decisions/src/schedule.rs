@@ -228,7 +228,7 @@ fn resumed_at(schedule: &EtcdBackupSchedule, now: Timestamp) -> Option<Timestamp
         return Some(now);
     }
     // Of a schedule that never was, this is when the operator first saw it; what came before was decided then.
-    since(conditions, ConditionType::Suspended, ConditionStatus::False)
+    since(conditions, ConditionType::Suspended, ConditionStatus::False).filter(|time| *time <= now)
 }
 
 #[cfg(test)]

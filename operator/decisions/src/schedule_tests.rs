@@ -173,6 +173,17 @@ fn nothing_runs_twice_though_the_status_was_lost() {
     assert_eq!(step(&mut at_creation, 60), Brought::default());
 }
 
+/// A clock that was ahead for a moment noted a slot years away.
+#[test]
+fn a_clock_that_was_wrong_does_not_silence_a_schedule() {
+    let mut nightly = observed(json!({}));
+    step(&mut nightly, 0);
+    nightly.schedule.status.as_mut().unwrap().last_run_time = Some(Time(at(400 * 86_400)));
+    let brought = step(&mut nightly, PERIOD);
+    assert_eq!(brought.created.len(), 1, "{brought:?}");
+    assert_eq!(nightly.schedule.status.unwrap().last_run_time.unwrap().0, at(PERIOD));
+}
+
 #[test]
 fn copies_are_made_together_and_what_is_missing_of_them_is_completed() {
     let mut nightly = observed(json!({"spec": {"copies": 3}}));

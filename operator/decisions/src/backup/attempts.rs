@@ -63,8 +63,10 @@ pub(super) fn note_failure(status: &mut EtcdBackupStatus, error: TaskError, now:
 }
 
 /// When the next try may begin.
-pub(super) fn retry_time(status: &EtcdBackupStatus) -> Option<Timestamp> {
-    let last = status.attempts.last()?;
+///
+/// A failure noted under a clock that was ahead is waited for no longer.
+pub(super) fn retry_time(status: &EtcdBackupStatus, now: Timestamp) -> Option<Timestamp> {
+    let last = status.attempts.last().filter(|last| last.time.0 <= now)?;
     let doublings = u32::try_from(status.attempts.len() - 1).unwrap_or(u32::MAX).min(10);
     let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
     Some(after(last.time.0, SignedDuration::from_secs(pause)))
@@ -85,6 +87,8 @@ pub(super) const fn is_permanent(reason: Reason) -> bool {
         | Reason::Cancelled
         | Reason::Superseded
         | Reason::RetentionHeld
+        | Reason::ArchiveMissing
+        | Reason::ArchiveCorrupt
         | Reason::PlanRefused
         | Reason::ApprovalMismatch
         | Reason::AnotherRestoreActive
@@ -100,8 +104,6 @@ pub(super) const fn is_permanent(reason: Reason) -> bool {
         | Reason::CompactionMoved
         | Reason::InsufficientSpool
         | Reason::DeadlineExceeded
-        | Reason::ArchiveMissing
-        | Reason::ArchiveCorrupt
         | Reason::ArchiveOrphaned
         | Reason::Accepted
         | Reason::Pending

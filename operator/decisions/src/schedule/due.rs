@@ -93,14 +93,15 @@ pub(super) fn runs_due(observed: &ObservedSchedule, cron: &CronSchedule, now: Ti
 ///
 /// Records older than the schedule are of another one of the same name.
 fn newest_served(observed: &ObservedSchedule, before: &EtcdBackupScheduleStatus, now: Timestamp) -> Option<Timestamp> {
-    let noted = before.last_run_time.as_ref().map(|time| time.0);
+    // A slot that lies ahead was served under a clock that was wrong; believed, it would silence the schedule until then.
+    let noted = before.last_run_time.as_ref().map(|time| time.0).filter(|time| *time <= now);
     let was_seen = before.observed_generation.is_some_and(|generation| generation >= 0);
     if was_seen {
         return noted;
     }
     let created = created_at(&observed.schedule, now);
     let slots = observed.backups.iter().filter(|backup| !is_asked(backup)).filter_map(slot_of);
-    noted.max(slots.filter(|slot| *slot >= created).max())
+    noted.max(slots.filter(|slot| (created..=now).contains(slot)).max())
 }
 
 fn created_at(schedule: &EtcdBackupSchedule, now: Timestamp) -> Timestamp {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lifeboat_crds::schedule::Retained;
-use lifeboat_crds::{ConditionType, EtcdBackup, ObjectName, Reason, Time};
+use lifeboat_crds::{ConditionType, EtcdBackup, ObjectName, Reason, Time, label};
 
 use super::due::is_asked;
 use super::{has_ended, name_of, slot_of};
@@ -79,7 +79,8 @@ pub(super) fn summarize(backups: &[EtcdBackup]) -> History {
 
 /// Whether a backup goes on.
 pub(super) fn is_active(backup: &EtcdBackup) -> bool {
-    !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
+    let is_imported = backup.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(label::IMPORTED));
+    !is_imported && !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
 }
 
 /// Names of the oldest records of failed backups beyond `kept`. That of the newest run that is over stays in any case: it

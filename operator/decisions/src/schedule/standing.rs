@@ -51,7 +51,10 @@ fn judge_location(location: &EtcdBackupLocation, name: &str) -> Outcome {
     let reason = Reason::parse(&ready.reason).unwrap_or(Reason::LocationUnavailable);
     let words = format!("location {name}: {}", ready.message);
     match ready.status.as_str() {
-        "True" => Outcome::current(GoodReason::Accepted, format!("backups go to location {name}")),
+        "True" => Outcome::current(
+            GoodReason::Accepted,
+            format!("backups go to location {name}; this version keeps them all (spec.retention has no effect yet)"),
+        ),
         "False" if is_true(conditions, ConditionType::Stalled) => Outcome::failed(reason, words),
         "False" => Outcome::troubled(reason, words),
         _unknown => Outcome::waiting(reason, words),

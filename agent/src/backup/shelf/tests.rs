@@ -1,0 +1,142 @@
+//! Who wins, who adopts, what is deleted and what never.
+
+use lifeboat_storage::{Fault, FaultyStore, MemoryStore, Operation};
+
+use super::*;
+
+const CLUSTER: &str = "uid";
+
+fn id() -> BackupId {
+    "20261124-020304-00000001".parse().unwrap()
+}
+
+/// The manifest of an archive of one byte.
+fn manifest(attempt: i32, data: &str) -> Manifest {
+    serde_json::from_value(serde_json::json!({
+        "backupId": id().as_str(), "data": data, "attempt": attempt,
+        "object": {"namespace": "n", "name": "b", "spec": {"locationRef": {"name": "l"}}},
+        "cluster": {"uid": CLUSTER, "etcdClusterId": "1", "members": []},
+        "snapshot": {"nodeName": "m1", "member": "m1", "etcdVersion": "3.6.0", "sizeBytes": 1, "sha256": "00"},
+        "archive": {"sizeBytes": 1, "sha256": "00", "compression": "zstd"},
+        "verification": {"level": "Content", "time": "2026-11-24T02:03:04Z"},
+        "startTime": "2026-11-24T02:03:04Z", "completionTime": "2026-11-24T02:03:05Z", "tools": {},
+    }))
+    .unwrap()
+}
+
+struct Library {
+    store: FaultyStore,
+    is_conditional: bool,
+    backup: BackupId,
+    cancel: CancellationToken,
+}
+
+impl Library {
+    fn new(is_conditional: bool) -> Self {
+        let store = FaultyStore::new(MemoryStore::new());
+        Self { store, is_conditional, backup: id(), cancel: CancellationToken::new() }
+    }
+
+    fn shelf(&self) -> Shelf<'_> {
+        let location = OpenLocation { store: Arc::new(self.store.clone()), is_conditional: self.is_conditional };
+        Shelf::new(&location, CLUSTER, &self.backup, &self.cancel)
+    }
+
+    async fn put_data(&self, name: &str, bytes: &'static [u8]) {
+        let key = ObjectKey::parse(layout::data(CLUSTER, &self.backup, name)).unwrap();
+        self.store.put(&key, Bytes::from_static(bytes), PutMode::Overwrite).await.unwrap();
+    }
+
+    async fn names(&self) -> Vec<String> {
+        let prefix = layout::backup_prefix(CLUSTER, &self.backup);
+        let listed = self.store.list_all(&prefix, 100).await.unwrap();
+        listed.iter().map(|object| object.key.as_str().trim_start_matches(&prefix).to_owned()).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_first_manifest_counts_and_what_the_losers_left_goes() {
+    let library = Library::new(true);
+    library.put_data("snapshot-1-aa.db.zst", b"x").await;
+    library.put_data("snapshot-2-bb.db.zst", b"x").await;
+    let unfinished = ObjectKey::parse(layout::data(CLUSTER, &id(), "snapshot-3-cc.db.zst")).unwrap();
+    drop(library.store.begin_upload(&unfinished).await.unwrap());
+    let shelf = library.shelf();
+    assert_eq!(shelf.adopt().await.unwrap(), None);
+    let first = shelf.publish(manifest(2, "snapshot-2-bb.db.zst")).await.unwrap();
+    let late = shelf.publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap();
+    assert_eq!((first.attempt, late.attempt), (2, 2));
+    assert_eq!(library.names().await, ["manifest.json", "snapshot-2-bb.db.zst"]);
+    assert!(library.store.list_uploads("").await.unwrap().is_empty());
+    assert_eq!(shelf.adopt().await.unwrap(), Some(first));
+}
+
+#[tokio::test]
+async fn a_manifest_whose_answer_was_lost_is_still_ours() {
+    let library = Library::new(true);
+    library.put_data("snapshot-1-aa.db.zst", b"x").await;
+    let lost = StoreError::Unavailable { store: "s".into(), words: "reset".into() };
+    library.store.plan(Operation::Put, 2, Fault::LandThenFail(lost));
+    let published = library.shelf().publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap();
+    assert_eq!(published.attempt, 1);
+}
+
+/// A request of a process that was killed may land later: the data it names must still be there then.
+#[tokio::test]
+async fn a_manifest_that_lands_late_finds_its_data() {
+    let library = Library::new(true);
+    library.put_data("snapshot-1-old.db.zst", b"x").await;
+    let shelf = library.shelf();
+    // The successor repeats the attempt; meanwhile the old manifest lands.
+    assert_eq!(shelf.adopt().await.unwrap(), None);
+    library.put_data("snapshot-1-new.db.zst", b"x").await;
+    let late = SealedManifest::unsigned(manifest(1, "snapshot-1-old.db.zst")).to_bytes().unwrap();
+    library.store.put(&shelf.manifest_key().unwrap(), late.into(), PutMode::CreateNew).await.unwrap();
+    let published = shelf.publish(manifest(1, "snapshot-1-new.db.zst")).await.unwrap();
+    assert_eq!(published.data, "snapshot-1-old.db.zst");
+    assert_eq!(library.names().await, ["manifest.json", "snapshot-1-old.db.zst"]);
+}
+
+#[tokio::test]
+async fn no_manifest_is_believed_whose_data_is_not_there() {
+    let library = Library::new(true);
+    let sealed = SealedManifest::unsigned(manifest(1, "snapshot-1-gone.db.zst")).to_bytes().unwrap();
+    let shelf = library.shelf();
+    library.store.put(&shelf.manifest_key().unwrap(), sealed.into(), PutMode::Overwrite).await.unwrap();
+    assert!(matches!(shelf.adopt().await, Err(BackupError::DataMissing { .. })));
+    library.put_data("snapshot-2-mine.db.zst", b"x").await;
+    assert!(matches!(shelf.publish(manifest(2, "snapshot-2-mine.db.zst")).await, Err(BackupError::DataMissing { .. })));
+    assert_eq!(library.names().await, ["manifest.json", "snapshot-2-mine.db.zst"], "nothing was deleted");
+    library.put_data("snapshot-1-gone.db.zst", b"longer").await;
+    assert!(matches!(shelf.adopt().await, Err(BackupError::DataDiffers { found: 6, expected: 1, .. })));
+}
+
+/// Two attempts that both believe to be first, on a store that ignores conditions.
+#[tokio::test]
+async fn without_conditional_create_nobody_deletes() {
+    let library = Library::new(false);
+    library.put_data("snapshot-1-aa.db.zst", b"x").await;
+    library.put_data("snapshot-2-bb.db.zst", b"x").await;
+    let shelf = library.shelf();
+    let first = shelf.publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap();
+    // The second looked before the first wrote.
+    let second = SealedManifest::unsigned(manifest(2, "snapshot-2-bb.db.zst")).to_bytes().unwrap();
+    library.store.put(&shelf.manifest_key().unwrap(), second.into(), PutMode::Overwrite).await.unwrap();
+    assert_eq!(first.attempt, 1);
+    let names = library.names().await;
+    assert_eq!(names, ["manifest.json", "snapshot-1-aa.db.zst", "snapshot-2-bb.db.zst"], "whichever counts is whole");
+    assert_eq!(shelf.adopt().await.unwrap().unwrap().attempt, 2);
+    assert_eq!(shelf.publish(manifest(3, "snapshot-3-cc.db.zst")).await.unwrap().attempt, 2, "a later one adopts");
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_backup_in_our_place_is_reported() {
+    let library = Library::new(true);
+    let mut foreign = manifest(1, "d");
+    foreign.backup_id = "20261124-020304-0000000f".parse().unwrap();
+    let bytes = SealedManifest::unsigned(foreign).to_bytes().unwrap();
+    let shelf = library.shelf();
+    library.store.put(&shelf.manifest_key().unwrap(), bytes.into(), PutMode::Overwrite).await.unwrap();
+    let error = shelf.adopt().await.unwrap_err();
+    assert!(matches!(error, BackupError::ForeignManifest { .. }), "{error}");
+}
