@@ -176,12 +176,26 @@ fn end(machines: &[Identity]) -> Result<()> {
     machines.iter().for_each(|machine| machine.signal(Signal::KILL));
     let deadline = Instant::now() + Duration::from_secs(10);
     while let Some(machine) = machines.iter().find(|machine| machine.is_alive()) {
+        end_entrances(*machine);
         if Instant::now() > deadline {
             bail!("process {} of a dead testbed does not end", machine.pid);
         }
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Ends whoever stands outside a dying machine as the parent of a process in it. An `nsenter` stops itself with its child;
+/// one that did so after its own parent had died is woken by nobody, reaps nothing, and the machine waits for it for ever.
+fn end_entrances(machine: Identity) {
+    let entrance = format!("nsenter\0--target\0{}\0", machine.pid);
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() else { continue };
+        let Some(process) = Identity::of(pid) else { continue };
+        if fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.starts_with(entrance.as_bytes())) {
+            process.signal(Signal::KILL);
+        }
+    }
 }
 
 fn addresses_of_this_host() -> Result<String> {

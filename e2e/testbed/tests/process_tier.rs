@@ -29,6 +29,25 @@ fn processes_with(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Waits until a process with this command line is stopped.
+fn wait_until_stopped(text: &str) {
+    let is_stopped =
+        |pid: &str| fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") T "));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let pids = fs::read_dir("/proc").expect("proc").flatten().map(|entry| entry.file_name());
+        let stopped = pids.filter_map(|pid| pid.into_string().ok()).any(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).replace('\0', " ").starts_with(text) && is_stopped(&pid)
+        });
+        if stopped {
+            return;
+        }
+        assert!(Instant::now() < deadline, "no {text} has stopped");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn interfaces() -> String {
     let output = Command::new("ip").args(["-oneline", "-4", "address"]).output().expect("ip");
     String::from_utf8_lossy(&output.stdout).into_owned()
@@ -306,6 +325,10 @@ fn a_killed_owner_leaves_nothing_but_files_and_those_are_swept() -> Result<()> {
         Command::new("kill").args(["-STOP", &pid.to_string()]).status()?;
     }
     assert!(processes_with(&prefix).len() >= 2, "etcd and the store");
+    // Its nsenter stops with it. Only then does the kernel wake what the owner's death leaves stopped (the other order is
+    // for `gc`).
+    let entrance = format!("nsenter --target {}", masters[0].init);
+    wait_until_stopped(&entrance);
 
     owner.kill()?;
     owner.wait()?;
