@@ -30,7 +30,11 @@ pub enum Content {
 pub struct Database {
     /// Identity of what bucket `key` holds.
     pub content_hash: ContentHash,
-    /// Newest main revision in bucket `key`; at least the compact revision, and 1.
+    /// Identity of what all other buckets hold: leases, members, users, alarms, the place in the Raft log; it differs
+    /// between members and from one commit to the next. The sum, as contentHash is one, over every bucket as an entry:
+    /// its name, and as value the contentHash of its entries (u128 LE; 0 for bucket `key`) and its sequence (u64 LE).
+    pub other_hash: ContentHash,
+    /// Newest main revision in bucket `key`; at least that of the last compaction, finished or not, and 1.
     pub revision: i64,
     /// Revision up to which compaction has finished.
     pub compact_revision: i64,

@@ -3,10 +3,12 @@
 use std::io::Read;
 
 use crate::bucket::{BucketReader, Root};
-use crate::candidate::{Budget, Candidates, Record};
+use crate::candidate::{Budget, Candidates};
 use crate::error::SnapshotError;
 use crate::facts::{Content, Database, Facts};
+use crate::hash_kv::{HashKv, HashKvError, Index, Runs, Scratch};
 use crate::page::{Meta, NO_FREELIST};
+use crate::record::{Chunked, Record};
 use crate::trailer::Trailer;
 use crate::walk::{Stop, Walk, inline};
 
@@ -25,7 +27,8 @@ pub enum Level {
 pub struct Options {
     /// How much is checked.
     pub level: Level,
-    /// Memory for nodes that are not complete yet, bytes. A value in use that is larger makes the content Unverified.
+    /// The longest node of several pages, bytes: one in use that is longer makes the content Unverified. Memory for
+    /// nodes that are not complete yet is at most twice of it, and on a sound snapshot little more than its longest node.
     pub window_bytes: usize,
     /// Memory for nodes other than leaves of revisions, bytes.
     pub raw_bytes: usize,
@@ -50,8 +53,17 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier that has seen nothing.
     pub fn new(options: Options) -> Self {
+        Self::of(options, None)
+    }
+
+    /// A verifier that also keeps what [`HashKv`] is computed from, 24 bytes an entry, in `scratch`.
+    pub fn with_hash_kv(options: Options, scratch: Box<dyn Scratch>) -> Self {
+        Self::of(options, Some(Index::new(scratch)))
+    }
+
+    fn of(options: Options, index: Option<Index>) -> Self {
         let budget = Budget { window: options.window_bytes, raw: options.raw_bytes };
-        Self { options, trailer: Trailer::default(), pages: Pages { budget, head: Vec::new(), body: None } }
+        Self { options, trailer: Trailer::default(), pages: Pages { budget, index, head: Vec::new(), body: None } }
     }
 
     /// Takes the next bytes.
@@ -74,19 +86,34 @@ impl Verifier {
     /// # Errors
     /// With what is wrong; the trailer comes first, as everything else follows from damage to the bytes.
     pub fn finish(self) -> Result<Facts, SnapshotError> {
+        self.finish_with_hash_kv().map(|(facts, _)| facts)
+    }
+
+    /// Like [`Verifier::finish`], with what [`Verifier::with_hash_kv`] kept. That something is wrong with it never makes
+    /// a snapshot bad.
+    ///
+    /// # Errors
+    /// As [`Verifier::finish`].
+    pub fn finish_with_hash_kv(self) -> Result<(Facts, Result<HashKv, HashKvError>), SnapshotError> {
         let Self { options, trailer, pages } = self;
         let (size, file_sha256) = trailer.finish()?;
-        let content = match options.level {
-            Level::Checksum => Content::Unverified { reason: "only the checksum was asked for" },
-            Level::Content => pages.finish()?,
+        let unverified = |reason| (Content::Unverified { reason }, Err(HashKvError::Unverified { reason }));
+        let (content, hash_kv) = match options.level {
+            Level::Checksum => unverified("only the checksum was asked for"),
+            Level::Content => match pages.finish() {
+                Ok((database, hash_kv)) => (Content::Verified(Box::new(database)), hash_kv),
+                Err(Stop::TooLarge) => unverified("a node is larger than the memory allowed"),
+                Err(Stop::Damaged(error)) => return Err(error),
+            },
         };
-        Ok(Facts { size, file_sha256, content })
+        Ok((Facts { size, file_sha256, content }, hash_kv))
     }
 }
 
 /// Cuts the stream into pages.
 struct Pages {
     budget: Budget,
+    index: Option<Index>,
     /// The beginning, until it tells the page size.
     head: Vec<u8>,
     body: Option<Body>,
@@ -101,14 +128,16 @@ struct Body {
 
 impl Pages {
     fn update(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
-        match &mut self.body {
-            Some(body) => body.update(bytes),
-            None => {
-                self.head.extend_from_slice(bytes);
-                if self.head.len() >= HEAD {
-                    self.begin()?;
-                }
-            }
+        let (head, rest) = match &self.body {
+            Some(_) => (&[][..], bytes),
+            None => bytes.split_at(bytes.len().min(HEAD - self.head.len())),
+        };
+        self.head.extend_from_slice(head);
+        if self.body.is_none() && self.head.len() == HEAD {
+            self.begin()?;
+        }
+        if let Some(body) = &mut self.body {
+            body.update(rest);
         }
         Ok(())
     }
@@ -116,23 +145,18 @@ impl Pages {
     /// Finds the metas in the head and goes on from there.
     fn begin(&mut self) -> Result<(), SnapshotError> {
         let head = std::mem::take(&mut self.head);
-        let first = Meta::parse(&head);
-        let sizes = (10..=16).map(|bits| 1_usize << bits);
-        let second = sizes
-            .filter_map(|size| Meta::parse(head.get(size..)?).filter(|meta| meta.page_size as usize == size))
-            .next();
-        let meta = first.into_iter().chain(second).max_by_key(|meta| meta.txid).ok_or(SnapshotError::NoMeta)?;
-        let candidates = Candidates::new(meta.page_size as usize, self.budget);
+        let meta = Meta::of_snapshot(&head)?;
+        let candidates = Candidates::new(&meta, self.budget, self.index.take());
         let body = self.body.insert(Body { meta, next: 0, partial: Vec::new(), candidates });
         body.update(&head);
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Content, SnapshotError> {
+    fn finish(mut self) -> Result<(Database, Result<HashKv, HashKvError>), Stop> {
         if self.body.is_none() {
             self.begin()?;
         }
-        self.body.map_or(Err(SnapshotError::NoMeta), Body::finish)
+        self.body.map_or(Err(SnapshotError::NoMeta.into()), Body::finish)
     }
 }
 
@@ -163,44 +187,53 @@ impl Body {
         self.next += 1;
     }
 
-    fn finish(self) -> Result<Content, SnapshotError> {
+    fn finish(self) -> Result<(Database, Result<HashKv, HashKvError>), Stop> {
         let Self { meta, next, partial: _, candidates } = self;
         if meta.high_water > next {
-            return Err(SnapshotError::PagesMissing { wanted: meta.high_water, found: next });
+            return Err(SnapshotError::PagesMissing { wanted: meta.high_water, found: next }.into());
         }
-        let mut records = candidates.records;
-        records.sort_unstable_by_key(|record| record.page);
-        match walk(&meta, &records) {
-            Ok(database) => Ok(Content::Verified(Box::new(database))),
-            Err(Stop::TooLarge) => Ok(Content::Unverified { reason: "a node is larger than the memory allowed" }),
-            Err(Stop::Damaged(error)) => Err(error),
-        }
+        let Candidates { records, mut index, .. } = candidates;
+        let mut runs = Runs::default();
+        let database = walk(&meta, &records, index.as_mut().map(|index| (index, &mut runs)))?;
+        // What can be gone is what the compaction began to take.
+        let floor = database.compact_revision.max(database.scheduled_compact_revision);
+        let newest = database.revision;
+        let hash_kv = match index.map(Index::finish) {
+            Some(Ok(scratch)) => Ok(HashKv::new(scratch, runs, floor, newest)),
+            Some(Err(error)) => Err(HashKvError::Scratch(error)),
+            None => Err(HashKvError::Unverified { reason: "HashKV was not asked for" }),
+        };
+        Ok((database, hash_kv))
     }
 }
 
-fn walk(meta: &Meta, records: &[Record]) -> Result<Database, Stop> {
+fn walk(meta: &Meta, records: &Chunked<Record>, mut index: Option<(&mut Index, &mut Runs)>) -> Result<Database, Stop> {
     let mut walk = Walk::new(records, meta.high_water);
     walk.claim(0, 2)?;
-    if meta.freelist != NO_FREELIST {
-        walk.freelist(meta.freelist)?;
-    }
     let mut root = Root::default();
     walk.tree(meta.root, &mut root)?;
     let mut facts = Database { page_size: meta.page_size, total_pages: meta.high_water, ..Database::default() };
-    for (name, page, inline_page) in &root.buckets {
-        let name = String::from_utf8_lossy(name);
-        let mut reader = BucketReader { name: &name, facts: &mut facts };
-        match page {
-            0 => inline(meta.root, inline_page, &mut reader)?,
-            page => walk.tree(*page, &mut reader)?,
+    for bucket in &root.buckets {
+        let name = String::from_utf8_lossy(&bucket.name);
+        let index = index.as_mut().map(|(index, runs)| (&mut **index, &mut **runs));
+        let mut reader = BucketReader::new(&name, &mut facts, index);
+        match bucket.root {
+            0 => inline(meta.root, bucket, &mut reader)?,
+            page => walk.tree(page, &mut reader)?,
         }
+        reader.finish(bucket);
+    }
+    if meta.freelist != NO_FREELIST {
+        walk.freelist(meta.freelist)?;
     }
     for required in ["key", "meta", "members"] {
-        if !root.buckets.iter().any(|(name, _, _)| name == required.as_bytes()) {
+        if !root.buckets.iter().any(|bucket| bucket.name == required.as_bytes()) {
             return Err(SnapshotError::BucketMissing { name: required }.into());
         }
     }
-    facts.revision = facts.revision.max(facts.compact_revision).max(1);
+    // As a server counts that starts from it (mvcc/kvstore.go, restore): compaction may have dropped the newest
+    // revisions, and may have been interrupted after that (etcd-io/etcd#17780).
+    facts.revision = facts.revision.max(facts.compact_revision).max(facts.scheduled_compact_revision).max(1);
     facts.in_use_pages = walk.in_use;
     Ok(facts)
 }
