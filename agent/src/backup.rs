@@ -25,6 +25,7 @@ pub use self::error::BackupError;
 use self::manifest::{Made, archive_facts, build_manifest};
 use self::shelf::{OpenLocation, Shelf};
 use crate::archive::progress::{Progress, Stage};
+use crate::archive::spool::RESERVE_PERCENT;
 use crate::archive::transfer::{Transfer, run_transfer};
 use crate::etcd::client::MemberClient;
 use crate::etcd::snapshot::{SnapshotLimits, SnapshotRequest};
@@ -98,6 +99,7 @@ impl BackupRunner {
             store: Arc::clone(&shelf.store),
             key,
             spool_directory: self.spool_dir.join(format!("{}-{}", order.backup_id, order.attempt)),
+            spool_reserve_percent: RESERVE_PERCENT,
             spool_bytes: order.object.spec.limits.spool.bytes().unwrap_or(0),
             deadline,
         };

@@ -2,7 +2,8 @@
 
 use crate::identifier::BackupId;
 
-/// Object that a probe writes, reads and deletes, at the root of the prefix.
+/// Object that a probe writes, reads and deletes, at the root of the prefix; a host adds the beginning of its id
+/// (docs/adr/005).
 pub const PROBE: &str = ".lifeboat-probe";
 
 /// Everything of one cluster, ending in a slash. `uid` is the UID of its kube-system namespace.

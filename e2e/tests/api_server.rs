@@ -196,6 +196,18 @@ async fn approval_needs_its_own_right(cluster: &Cluster) -> Result<()> {
     cluster.apply(&role).await?;
     let approve = ["--as=creator", "patch", "etcdr", "r", "--type=merge", "-p", r#"{"spec":{"approval":"ab12-cd34"}}"#];
     forbidden(cluster.kubectl(&approve).await, "approve").await?;
+    // Who may create restores may not therefore name every backup: that takes `use` on it.
+    for from in [
+        json!({"backupRef": {"name": "policy"}}),
+        json!({"latest": {"scheduleRef": {"name": "nightly"}}}),
+        json!({"archive": {"locationRef": {"name": "policy"}, "backupId": "20261124-020304-00000001"}}),
+    ] {
+        let mut object = restore(json!({"cluster": {"from": from}}));
+        object["metadata"]["name"] = json!("by-creator");
+        let args = ["-n", cluster.namespace.as_str(), "--as=creator", "create", "-f", "-"];
+        let created = cluster.bed.kubectl_with_input(&args, &object.to_string()).await;
+        forbidden(created, "use").await?;
+    }
     cluster
         .kubectl(&["--as=creator", "patch", "etcdr", "r", "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#])
         .await?;

@@ -131,6 +131,7 @@ mod tests {
         let limits = SpoolLimits {
             directory: dir.path().join("run"),
             disk_bytes: 1 << 30,
+            reserve_percent: 0,
             deadline: Instant::now() + Duration::from_secs(60),
         };
         let (spool, mut reader) = open_spool(limits, CancellationToken::new());

@@ -22,8 +22,8 @@ use crate::host::space::{Space, read_space};
 pub const MEMORY_PARTS: usize = 3;
 /// Until room is looked for again where the file system is too full.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
-/// Part of the file system that stays free: etcd may live on it.
-const RESERVE: u64 = 5;
+/// Percent of the file system that stay free: etcd may live on it.
+pub const RESERVE_PERCENT: u64 = 20;
 
 /// Bounds of a spool.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct SpoolLimits {
     pub directory: PathBuf,
     /// Bytes on disk at most; 0 for none.
     pub disk_bytes: u64,
+    /// Percent of its file system that stay free, whoever fills it.
+    pub reserve_percent: u64,
     /// When waiting for room ends, because etcd's transaction must.
     pub deadline: Instant,
 }
@@ -196,7 +198,7 @@ impl Spool {
                 return Ok(Held::Memory(body, room));
             }
             if let Ok(room) = Arc::clone(disk).try_acquire_many_owned(kib)
-                && has_room(&self.limits.directory, body.len() as u64)
+                && has_room(&self.limits, body.len() as u64)
             {
                 return self.write(number, &body, room).await.map(Held::Disk);
             }
@@ -230,9 +232,9 @@ impl Spool {
 }
 
 /// Whether the file system keeps its reserve after so many more bytes.
-fn has_room(directory: &Path, bytes: u64) -> bool {
-    match read_space(directory) {
-        Ok(Space { available, total }) => available >= bytes.saturating_add(total / RESERVE),
+fn has_room(limits: &SpoolLimits, bytes: u64) -> bool {
+    match read_space(&limits.directory) {
+        Ok(Space { available, total }) => available >= bytes.saturating_add(total / 100 * limits.reserve_percent),
         Err(_) => false,
     }
 }
@@ -283,6 +285,8 @@ mod tests {
         let limits = SpoolLimits {
             directory: directory.join("run"),
             disk_bytes: (disk_parts * PART) as u64,
+            // However full the disk of this machine is.
+            reserve_percent: 0,
             deadline: Instant::now() + deadline,
         };
         open_spool(limits, CancellationToken::new())
@@ -369,6 +373,23 @@ mod tests {
         });
         put.unwrap();
         assert_eq!(got, 1);
+        assert!(!dir.path().join("run").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_system_that_is_too_full_is_not_filled_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = SpoolLimits {
+            directory: dir.path().join("run"),
+            disk_bytes: 1 << 20,
+            reserve_percent: 101,
+            deadline: Instant::now() + Duration::from_secs(30),
+        };
+        let (spool, _reader) = open_spool(limits, CancellationToken::new());
+        for number in 1..=3 {
+            spool.put(number, 0, body(number)).await.unwrap();
+        }
+        assert!(matches!(spool.put(4, 0, body(4)).await, Err(SpoolError::Full { .. })));
         assert!(!dir.path().join("run").exists());
     }
 

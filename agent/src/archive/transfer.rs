@@ -53,6 +53,8 @@ pub struct Transfer {
     pub spool_directory: PathBuf,
     /// Bytes in it at most.
     pub spool_bytes: u64,
+    /// Percent of its file system that stay free.
+    pub spool_reserve_percent: u64,
     /// When everything must be over.
     pub deadline: Instant,
 }
@@ -104,7 +106,18 @@ pub async fn run_transfer(
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Transferred, TransferError> {
-    let Transfer { client, snapshot, level, zstd_level, store, key, spool_directory, spool_bytes, deadline } = transfer;
+    let Transfer {
+        client,
+        snapshot,
+        level,
+        zstd_level,
+        store,
+        key,
+        spool_directory,
+        spool_bytes,
+        spool_reserve_percent,
+        deadline,
+    } = transfer;
     let stop = cancel.child_token();
     let _alarm = Alarm::set(deadline, stop.clone());
     // The store first: where it cannot be used, etcd is left in peace.
@@ -124,6 +137,7 @@ pub async fn run_transfer(
         let limits = SpoolLimits {
             directory: spool_directory,
             disk_bytes: spool_bytes,
+            reserve_percent: spool_reserve_percent,
             deadline: Instant::now() + snapshot.limits.transfer - snapshot.limits.transfer / SPOOL_MARGIN,
         };
         let spool = open_spool(limits, stop.clone());

@@ -31,6 +31,12 @@ pub fn make_directory(path: &Path, mode: u32) -> Result<(), WriteError> {
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(WriteError::at("made", path))
 }
 
+/// Makes a directory that nobody else may look into, also where it exists already (a kubelet makes host paths with 0755).
+pub fn make_private_directory(path: &Path) -> Result<(), WriteError> {
+    make_directory(path, 0o700)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o700)).map_err(WriteError::at("made private", path))
+}
+
 /// Writes a file with `mode`, replacing what is there.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError> {
     let temporary = Temporary::write(path, content, mode)?;

@@ -38,7 +38,7 @@ pub enum LockError {
 impl HostLock {
     /// Takes the lock, or nothing where another process holds it.
     pub fn try_acquire(state_dir: &Path) -> Result<Option<Self>, LockError> {
-        crashsafe::make_directory(state_dir, 0o700)?;
+        crashsafe::make_private_directory(state_dir)?;
         let path = state_dir.join(FILE);
         // The file is never removed: whoever waits on a removed file waits on another lock than the next comer.
         let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
@@ -64,6 +64,17 @@ impl HostLock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_directory_that_others_could_read_is_closed() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("lifeboat");
+        std::fs::create_dir(&state).unwrap();
+        std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let _lock = HostLock::try_acquire(&state).unwrap().unwrap();
+        assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 
     #[tokio::test]
     async fn the_second_agent_waits_until_the_first_is_gone() {

@@ -45,6 +45,7 @@ impl Bench {
             key: key(),
             spool_directory: self.spool.path().join("run"),
             spool_bytes: 1 << 30,
+            spool_reserve_percent: 0,
             deadline: Instant::now() + Duration::from_secs(60),
         }
     }
