@@ -7,6 +7,7 @@ mod fetch;
 mod file;
 mod shown;
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -91,7 +92,7 @@ pub struct Place {
 /// One archive.
 #[derive(Debug, clap::Args)]
 pub struct Which {
-    /// Its backupId, or `latest`.
+    /// Its backupId, the name of its EtcdBackup, or `latest`.
     backup: String,
     /// Where.
     #[command(flatten)]
@@ -117,6 +118,16 @@ pub enum ArchiveError {
         place: String,
         /// Their UIDs.
         clusters: String,
+    },
+    /// Nothing of that cluster.
+    #[error("{place} holds nothing of a cluster {wanted}; there is: {known}")]
+    NoSuchCluster {
+        /// The store.
+        place: String,
+        /// What was asked for.
+        wanted: String,
+        /// Whose archives there are.
+        known: String,
     },
     /// There is nothing.
     #[error("{0} holds no archive of any cluster: check bucket and prefix")]
@@ -151,6 +162,7 @@ impl ArchiveError {
         match self {
             Self::File(_)
             | Self::SeveralClusters { .. }
+            | Self::NoSuchCluster { .. }
             | Self::Empty(_)
             | Self::NoSuchArchive { .. }
             | Self::Fetch(FetchError::Exists(_)) => 4,
@@ -204,7 +216,7 @@ impl Shelf {
     async fn open(place: &Place) -> Result<Self, ArchiveError> {
         let store = LocationFile::read(&place.location)?.open(&place.keys).await?;
         let cluster = match &place.cluster {
-            Some(cluster) => cluster.clone(),
+            Some(cluster) => known_cluster(store.as_ref(), cluster).await?,
             None => only_cluster(store.as_ref()).await?,
         };
         Ok(Self { store, cluster })
@@ -213,10 +225,14 @@ impl Shelf {
     async fn open_one(which: &Which) -> Result<(Self, Manifest), ArchiveError> {
         let shelf = Self::open(&which.place).await?;
         let missing = || ArchiveError::NoSuchArchive { place: shelf.store.describe(), wanted: which.backup.clone() };
-        let id = if which.backup == "latest" {
-            shelf.ids().await?.pop().ok_or_else(missing)?
-        } else {
-            which.backup.parse().map_err(|_| missing())?
+        let Ok(id) = which.backup.parse::<BackupId>() else {
+            // `latest`, or the name of an EtcdBackup; of several of one name the newest.
+            let is_meant = |manifest: &Manifest| which.backup == "latest" || manifest.object.name == which.backup;
+            let found = shelf.manifests().await?.into_iter().find(is_meant);
+            return match found {
+                Some(manifest) => Ok((shelf, manifest)),
+                None => Err(missing()),
+            };
         };
         match shelf.manifest(&id).await {
             Ok(manifest) => Ok((shelf, manifest)),
@@ -258,11 +274,14 @@ impl Shelf {
         Ok(sealed.map_err(|source| ArchiveError::Manifest { backup: id.clone(), source })?.payload)
     }
 
-    /// Every manifest, newest first. One that cannot be read is an error: a list with holes would mislead.
+    /// Every manifest, the newest snapshot first: by when it was begun to be read, not by when the backup was asked for or
+    /// ended. One that cannot be read is an error: a list with holes would mislead.
     async fn manifests(&self) -> Result<Vec<Manifest>, ArchiveError> {
-        let mut ids = self.ids().await?;
-        ids.reverse();
-        stream::iter(ids).map(|id| async move { self.manifest(&id).await }).buffered(READS).try_collect().await
+        let ids = self.ids().await?;
+        let read = stream::iter(ids).map(|id| async move { self.manifest(&id).await }).buffered(READS);
+        let mut manifests: Vec<Manifest> = read.try_collect().await?;
+        manifests.sort_by_key(|manifest| Reverse((manifest.start_time, manifest.snapshot.revision)));
+        Ok(manifests)
     }
 
     fn data_key(&self, manifest: &Manifest) -> Result<ObjectKey, StoreError> {
@@ -274,12 +293,26 @@ fn key(text: String) -> Result<ObjectKey, StoreError> {
     ObjectKey::parse(text).map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() })
 }
 
-/// The cluster whose archives lie there, if they are of one alone.
-async fn only_cluster(store: &dyn ObjectStore) -> Result<String, ArchiveError> {
+/// The clusters whose archives lie there; of more than a page of them, the first.
+async fn clusters(store: &dyn ObjectStore) -> Result<Vec<String>, ArchiveError> {
     let request = ListRequest { delimiter: true, ..ListRequest::default() };
     let page = store.list(&request).await?;
-    let mut clusters: Vec<String> =
-        page.prefixes.iter().map(|prefix| prefix.trim_end_matches('/').to_owned()).collect();
+    Ok(page.prefixes.iter().map(|prefix| prefix.trim_end_matches('/').to_owned()).collect())
+}
+
+/// The cluster asked for, if anything of it lies there: an empty list would read as "no backups".
+async fn known_cluster(store: &dyn ObjectStore, cluster: &str) -> Result<String, ArchiveError> {
+    let page = store.list(&ListRequest { delimiter: true, ..ListRequest::under(format!("{cluster}/")) }).await?;
+    if page.objects.is_empty() && page.prefixes.is_empty() {
+        let known = clusters(store).await?.join(", ");
+        return Err(ArchiveError::NoSuchCluster { place: store.describe(), wanted: cluster.to_owned(), known });
+    }
+    Ok(cluster.to_owned())
+}
+
+/// The cluster whose archives lie there, if they are of one alone.
+async fn only_cluster(store: &dyn ObjectStore) -> Result<String, ArchiveError> {
+    let mut clusters = clusters(store).await?;
     match (clusters.pop(), clusters.is_empty()) {
         (Some(only), true) => Ok(only),
         (None, _) => Err(ArchiveError::Empty(store.describe())),

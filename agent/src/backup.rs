@@ -18,6 +18,7 @@ use lifeboat_crds::location::{AccessMode, EtcdBackupLocationSpec};
 use lifeboat_crds::manifest::ManifestObject;
 use lifeboat_crds::{BackupId, NodeName};
 use lifeboat_snapshot::Level;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,8 @@ pub struct BackupRunner {
     pub spool_dir: PathBuf,
     /// Version of this program.
     pub version: &'static str,
+    /// One database is read at a time: each read holds parts in memory. A location that is away keeps nobody waiting.
+    pub turn: Arc<Semaphore>,
 }
 
 /// One attempt.
@@ -89,6 +92,10 @@ impl BackupRunner {
             tracing::info!(backup = %order.backup_id, "the archive is there already");
             return Ok(archive_facts(&manifest, &shelf.manifest_uri()?));
         }
+        progress.enter(Stage::Waiting);
+        let turn = within(deadline, cancel, self.turn.acquire()).await.ok_or_else(ended)?;
+        let _turn = turn.map_err(|_closed| BackupError::Interrupted)?;
+        progress.enter(Stage::Preparing);
         let source = within(deadline, cancel, self.find_source()).await.ok_or_else(ended)??;
         let (key, data) = shelf.new_data_key(order.attempt)?;
         let transfer = Transfer {

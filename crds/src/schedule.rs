@@ -47,7 +47,7 @@ pub struct EtcdBackupScheduleSpec {
     #[serde(default = "default_time_zone")]
     #[schemars(length(min = 1, max = 64))]
     pub time_zone: String,
-    /// Starts no runs while true. Running ones finish.
+    /// Starts no runs by itself while true. Running ones finish; the annotation run-now still starts one.
     #[serde(default)]
     pub suspend: bool,
     /// Takes the first backup at once instead of waiting for the first slot.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
-use lifeboat_crds::OPERATOR_FIELD_MANAGER;
+use lifeboat_crds::{API_VERSION, OPERATOR_FIELD_MANAGER};
 use lifeboat_decisions::event::EventDraft;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -41,7 +41,7 @@ impl EventSink {
     /// Leaves what a decision says about `object`. `action` is what the controller was doing, such as `Schedule`.
     pub fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, action: &str, drafts: &[EventDraft]) {
         for draft in drafts {
-            let event = event_of(draft, action);
+            let event = event_of(draft, action, object.meta().namespace.as_deref());
             if let Err(TrySendError::Full((event, _)) | TrySendError::Closed((event, _))) =
                 self.0.try_send((event, object.object_ref(&())))
             {
@@ -67,14 +67,20 @@ impl EventPublisher {
     }
 }
 
-fn event_of(draft: &EventDraft, action: &str) -> Event {
-    let EventDraft { reason, note } = draft;
+fn event_of(draft: &EventDraft, action: &str, namespace: Option<&str>) -> Event {
+    let EventDraft { reason, note, about } = draft;
     Event {
         type_: if reason.is_warning() { EventType::Warning } else { EventType::Normal },
         reason: reason.as_str().to_owned(),
         note: Some(cut(note)),
         action: action.to_owned(),
-        secondary: None,
+        secondary: about.as_ref().map(|name| ObjectReference {
+            api_version: Some(API_VERSION.to_owned()),
+            kind: Some("EtcdBackup".to_owned()),
+            name: Some(name.clone()),
+            namespace: namespace.map(str::to_owned),
+            ..ObjectReference::default()
+        }),
     }
 }
 
@@ -97,7 +103,7 @@ mod tests {
 
     #[test]
     fn failures_are_warnings_and_successes_are_not() {
-        let type_of = |reason| event_of(&EventDraft { reason, note: String::new() }, "Backup").type_;
+        let type_of = |reason| event_of(&EventDraft::new(reason, ""), "Backup", None).type_;
         assert_eq!(type_of(EventReason::BackupSucceeded), EventType::Normal);
         assert_eq!(type_of(EventReason::BackupFailed), EventType::Warning);
     }
@@ -110,7 +116,7 @@ mod tests {
             "kind": "EtcdBackup", "metadata": {"name": "b", "namespace": "lifeboat", "uid": "u"},
             "spec": {"locationRef": {"name": "bucket"}}}))
         .unwrap();
-        let draft = |reason| EventDraft { reason, note: "words".into() };
+        let draft = |reason| EventDraft::new(reason, "words");
         sink.publish(&backup, "Backup", &[draft(EventReason::BackupRetrying), draft(EventReason::BackupFailed)]);
         drop(sink);
         let path = "/apis/events.k8s.io/v1/namespaces/lifeboat/events";

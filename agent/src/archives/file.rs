@@ -93,7 +93,9 @@ impl LocationFile {
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let text = read(path)?;
         let wrong = |words: String| FileError::NotALocation { path: path.to_owned(), words };
-        let Document { kind, mut spec } = serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let whole: Value = serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let Document { kind, mut spec } =
+            serde_norway::from_value(only_location(whole)).map_err(|error| wrong(error.to_string()))?;
         if kind.as_deref().is_some_and(|kind| kind != "EtcdBackupLocation") {
             return Err(wrong(format!("its kind is {}", kind.unwrap_or_default())));
         }
@@ -154,6 +156,13 @@ impl LocationFile {
             (Some(_), None) | (None, _) => Ok(None),
         }
     }
+}
+
+/// The location of a list that holds it with its Secret and CA; anything else as it is.
+fn only_location(whole: Value) -> Value {
+    let is_location = |item: &&Value| item.get("kind").and_then(Value::as_str) == Some("EtcdBackupLocation");
+    let items = whole.get("items").and_then(Value::as_sequence);
+    items.and_then(|items| items.iter().find(is_location)).cloned().unwrap_or(whole)
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
@@ -235,6 +244,14 @@ mod tests {
         std::fs::write(&path, "spec: {directory: {mount: nfs, subPath: etcd, path: shelf}}").unwrap();
         std::fs::create_dir(dir.path().join("shelf")).unwrap();
         assert!(LocationFile::read(&path).unwrap().open(&NO_KEYS).await.is_ok());
+    }
+
+    #[test]
+    fn a_list_as_kubectl_writes_it_is_read() {
+        let (_dir, path) = written(
+            "kind: List\nitems: [{kind: Secret}, {kind: EtcdBackupLocation, spec: {s3: {bucket: etcd-backups}}}]",
+        );
+        assert!(LocationFile::read(&path).is_ok());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn write_list(out: &mut (dyn Write + Send), format: Format, manifests: &[Man
         Format::Json | Format::Yaml => write_value(out, format, &manifests),
         Format::Table => {
             let mut rows = vec![
-                ["BACKUP", "TIME", "SCHEDULE", "NODE", "ETCD", "REVISION", "SIZE", "STORED", "VERIFIED"]
+                ["BACKUP", "SNAPSHOT OF", "NAME", "NODE", "ETCD", "REVISION", "SIZE", "STORED", "VERIFIED"]
                     .map(str::to_owned),
             ];
             rows.extend(manifests.iter().map(row));
@@ -40,11 +40,11 @@ pub fn write_list(out: &mut (dyn Write + Send), format: Format, manifests: &[Man
 }
 
 fn row(manifest: &Manifest) -> [String; 9] {
-    let Manifest { backup_id, object, snapshot, archive, verification, completion_time, .. } = manifest;
+    let Manifest { backup_id, object, snapshot, archive, verification, start_time, .. } = manifest;
     [
         backup_id.to_string(),
-        completion_time.to_string(),
-        object.schedule.clone().unwrap_or_else(|| "-".to_owned()),
+        start_time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        object.name.clone(),
         snapshot.node_name.to_string(),
         snapshot.etcd_version.clone(),
         snapshot.revision.map_or_else(|| "-".to_owned(), |revision| revision.to_string()),

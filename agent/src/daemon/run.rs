@@ -18,6 +18,7 @@ use lifeboat_process::connection::{ConnectionError, connect};
 use lifeboat_process::health::serve_health;
 use lifeboat_process::signals::stop_on_signal;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -165,6 +166,7 @@ impl Parts {
             cluster_uid: cluster_uid.clone(),
             spool_dir,
             version: VERSION,
+            turn: Arc::new(Semaphore::new(1)),
         };
         let backups = BackupCarrier::new(reporter.clone(), runner, Arc::clone(&highest), Arc::clone(&metrics));
         let prober = Prober { opener, cluster_uid, host_id: host_id.clone() };

@@ -126,7 +126,13 @@ fn no_node<'a>(candidates: impl Iterator<Item = &'a SeenMember>, pinned: Option<
         candidates.filter_map(|seen| Some(format!("{}: {}", node_of(seen), obstacle(seen)?))).collect();
     words.sort();
     match (words.is_empty(), pinned) {
-        (false, _) => format!("no healthy etcd member to back up; {}", words.join("; ")),
+        (false, Some(node)) => {
+            format!(
+                "the etcd member of node {node}, which spec.source.nodeName asks for, is not healthy; {}",
+                words.join("; ")
+            )
+        }
+        (false, None) => format!("no healthy etcd member to back up; {}", words.join("; ")),
         (true, Some(node)) => format!(
             "node {node}, which spec.source.nodeName asks for, has no EtcdMember: is it a control-plane node, and does \
              its agent run?"

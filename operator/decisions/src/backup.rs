@@ -256,8 +256,14 @@ impl<'o> Run<'o> {
             self.events.push(EventDraft::new(EventReason::BackupStarted, words));
         }
         let again = if self.status.attempts.is_empty() { String::new() } else { format!(", attempt {attempt}") };
+        let stage = self.status.execution.as_ref().and_then(|execution| execution.stage.as_deref());
+        let words = match stage {
+            Some("Waiting") => format!("waits for another backup on {node_name} to end{again}"),
+            Some("Preparing") => format!("the agent on {node_name} looks at location and etcd{again}"),
+            Some(_) | None => format!("etcd on {node_name} is being backed up{again}"),
+        };
         Next::Waits {
-            outcome: Outcome::waiting(Reason::Running, format!("etcd on {node_name} is being backed up{again}")),
+            outcome: Outcome::waiting(Reason::Running, words),
             phase: "Running",
             look_again: self.when_silent(),
         }

@@ -256,9 +256,21 @@ fn every_situation_looks_as_the_table_says() {
     // A location that is stalled: its words.
     let mut denied = observed(backup(json!({})));
     denied.location = seen(judged_location("False", "AccessDenied", "bucket \"nope\" does not exist", Some("Stalled")));
-    assert_eq!(step(&mut denied, 0), ["BackupFailed"]);
+    // It may just have been mended: the next probe is waited for, not for ever.
+    assert_eq!(step(&mut denied, 0), Vec::<&str>::new());
+    assert_shown(&object(&denied), Show::Troubled("AccessDenied"), "once more");
+    let mut mended = denied.clone();
+    mended.location = seen(good_location());
+    step(&mut mended, 20);
+    assert_shown(&object(&mended), Show::Unknown("Pending"), "m1");
+    assert_eq!(step(&mut denied, 76), ["BackupFailed"]);
     assert_shown(&object(&denied), Show::Failed("AccessDenied"), "nope");
     assert!(condition(&object(&denied), "Ready").unwrap()["message"].as_str().unwrap().contains("location bucket"));
+    let mut probed = observed(backup(json!({})));
+    let mut refused = judged_location("False", "AccessDenied", "bucket \"nope\" does not exist", Some("Stalled"));
+    refused.status.as_mut().unwrap().last_probe_time = Some(Time(at(0)));
+    probed.location = seen(refused);
+    assert_eq!(step(&mut probed, 0), ["BackupFailed"], "it was tried since");
 
     // A Secret that may come a moment later.
     let mut early = observed(backup(json!({})));

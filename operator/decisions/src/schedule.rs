@@ -134,7 +134,10 @@ fn describe(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let jitter = due::jitter_of(schedule);
-    let slots = upcoming(cron, after(now, -jitter), 3);
+    // What passed before the schedule was there, or while it was suspended, does not run: nor may it be promised.
+    let created = schedule.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let begins = [created, resumed_at(schedule, now)].into_iter().flatten().fold(after(now, -jitter), Timestamp::max);
+    let slots = upcoming(cron, begins, 3);
     let runs: Vec<Timestamp> = slots.into_iter().map(|slot| after(slot, jitter)).collect();
     status.description = Some(cron.description().chars().take(512).collect());
     status.interval_seconds = Some(interval.as_secs());

@@ -173,6 +173,18 @@ fn nothing_runs_twice_though_the_status_was_lost() {
     assert_eq!(step(&mut at_creation, 60), Brought::default());
 }
 
+/// What was before the schedule does not run; with a jitter longer than the interval it must not be promised either.
+#[test]
+fn the_next_run_shown_is_one_that_will_come() {
+    let mut late = observed(json!({"spec": {"schedule": "*/5 * * * *", "jitterSeconds": 3600}}));
+    step(&mut late, 0);
+    let shown = late.schedule.status.as_ref().unwrap().next_run_time.clone().unwrap();
+    let promised: Timestamp = shown.parse().unwrap();
+    let second = promised.duration_since(at(0)).as_secs();
+    assert_eq!(step(&mut late, second - 1), Brought::default());
+    assert_eq!(step(&mut late, second).created.len(), 1, "promised for {shown}");
+}
+
 /// A clock that was ahead for a moment noted a slot years away.
 #[test]
 fn a_clock_that_was_wrong_does_not_silence_a_schedule() {

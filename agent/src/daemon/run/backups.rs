@@ -1,4 +1,4 @@
-//! The work of EtcdBackups: one at a time, because each reads a whole database and holds parts in memory.
+//! The work of EtcdBackups.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,6 @@ use lifeboat_crds::backup::BackupResult;
 use lifeboat_crds::condition::is_true;
 use lifeboat_crds::manifest::ManifestObject;
 use lifeboat_crds::{BackupId, ConditionType, EtcdBackup, Reason, Task, TaskError, label};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::progress::Progress;
@@ -37,7 +36,6 @@ pub struct BackupCarrier {
     runner: BackupRunner,
     highest: Arc<Mutex<HighestRevision>>,
     metrics: Arc<Metrics>,
-    turn: Semaphore,
 }
 
 impl BackupCarrier {
@@ -48,7 +46,7 @@ impl BackupCarrier {
         highest: Arc<Mutex<HighestRevision>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { reporter, runner, highest, metrics, turn: Semaphore::new(1) }
+        Self { reporter, runner, highest, metrics }
     }
 
     async fn work(
@@ -58,10 +56,6 @@ impl BackupCarrier {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Option<BackupResult> {
-        let _turn = tokio::select! {
-            () = cancel.cancelled() => return None,
-            turn = self.turn.acquire() => turn.ok()?,
-        };
         let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
         let result = match backup_order(backup, order, highest) {
             Err(error) => BackupResult { archive: None, error: Some(error) },

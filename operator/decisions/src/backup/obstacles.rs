@@ -2,7 +2,7 @@
 //!
 //! A store that does not answer is no obstacle: the agent tries, and may well get through.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::backup::VerificationLevel;
 use lifeboat_crds::condition::find;
 use lifeboat_crds::{ConditionType, EtcdBackupLocation, EtcdBackupSpec, EtcdBackupStatus, Reason, TaskError};
@@ -11,6 +11,9 @@ use crate::backup::ObservedBackup;
 use crate::conditions::{Outcome, end_of_grace, is_observed, is_true, unready_since};
 use crate::location::{refuses_archives, unsupported};
 use crate::{GRACE, LocationView, after};
+
+/// Longest wait for the next probe of a location that is Stalled: it comes within a minute.
+const UNTIL_PROBED: SignedDuration = SignedDuration::from_secs(75);
 
 /// What stands in the way.
 pub(super) enum Obstacle {
@@ -88,7 +91,16 @@ fn obstacle_at(location: &EtcdBackupLocation, name: &str, first_seen: Timestamp,
     let reason = Reason::parse(&ready.reason).unwrap_or(Reason::LocationUnavailable);
     let words = format!("location {name}: {}", ready.message);
     if is_true(conditions, ConditionType::Stalled) {
-        return Obstacle::Final(TaskError::new(reason, words));
+        // It may have been mended since it was tried; whoever mends it makes a new backup next. A probe comes within a
+        // minute.
+        let was_tried = status.and_then(|status| status.last_probe_time.as_ref()).is_some_and(|at| at.0 >= first_seen);
+        let look_again = after(first_seen, UNTIL_PROBED);
+        return if was_tried || look_again <= now {
+            Obstacle::Final(TaskError::new(reason, words))
+        } else {
+            let words = format!("{words}; it is tried out once more before this backup is given up");
+            Obstacle::Passing { outcome: Outcome::troubled(reason, words), look_again }
+        };
     }
     // In its first minute: a Secret that is applied together with the backup may come a moment later.
     if ready.status == "False" && super::attempts::is_permanent(reason) {

@@ -138,7 +138,9 @@ fn serve_slot(due: &mut Due, observed: &ObservedSchedule, cron: &CronSchedule, b
 fn serve(due: &mut Due, observed: &ObservedSchedule, slot: Timestamp, cause: Cause<'_>) {
     due.served = Some(slot);
     if let Some(running) = running_instead(observed, slot) {
-        due.tell(EventReason::RunSkipped, format!("the run of {slot} is left out: {running} still goes on"));
+        let note = format!("the run of {slot} is left out: {running} still goes on");
+        let name = run_names(&observed.schedule, slot).swap_remove(0);
+        due.events.push(EventDraft::new(EventReason::RunSkipped, note).about(name));
         return;
     }
     start(due, observed, slot, cause);
@@ -177,7 +179,8 @@ fn start(due: &mut Due, observed: &ObservedSchedule, slot: Timestamp, cause: Cau
         Cause::Asked(_) => "the annotation run-now asks for it",
     };
     let list = missing.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    due.tell(EventReason::BackupScheduled, format!("started {list}: {why}"));
+    let event = EventDraft::new(EventReason::BackupScheduled, format!("started {list}: {why}"));
+    due.events.push(event.about(missing[0].clone()));
 }
 
 /// The value of the annotation run-now, if it was not obeyed yet.
