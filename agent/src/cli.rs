@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 use crate::archives::ArchiveCommand;
 use crate::daemon::config::AgentArguments;
-use crate::version::VERSION;
+use lifeboat_process::version::VERSION;
 
 /// Backup and restore of the etcd of self-hosted Kubernetes control planes.
 #[derive(Debug, Parser)]

@@ -9,7 +9,6 @@ mod daemon;
 mod etcd;
 mod host;
 mod location;
-mod version;
 
 use std::io::Write;
 use std::process::ExitCode;

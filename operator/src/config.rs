@@ -7,9 +7,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use lifeboat_process::logging::LogArguments;
-
-/// Version and commit, as `--version` prints them.
-pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("LIFEBOAT_GIT_COMMIT"), ")");
+use lifeboat_process::version::VERSION;
 
 /// The operator of Lifeboat: makes backups due, assigns them to masters and says what became of them.
 #[derive(Clone, Debug, Parser)]
@@ -78,7 +76,7 @@ mod tests {
     #[test]
     fn the_version_names_the_commit() {
         let shown = Arguments::command().render_version();
-        assert!(shown.contains(env!("CARGO_PKG_VERSION")) && shown.contains(env!("LIFEBOAT_GIT_COMMIT")), "{shown}");
+        assert!(shown.contains(VERSION) && VERSION.ends_with(')'), "{shown}");
     }
 
     #[test]

@@ -13,10 +13,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::config::VERSION;
 use crate::leadership::Gate;
 use crate::object_metrics::object_gauges;
 use crate::stores::Stores;
+use lifeboat_process::version::VERSION;
 
 /// Labels of a failed reconcile. Both come from closed lists.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -9,3 +9,4 @@ pub mod connection;
 pub mod health;
 pub mod logging;
 pub mod signals;
+pub mod version;

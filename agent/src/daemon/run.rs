@@ -37,7 +37,7 @@ use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
 use crate::host::lock::{HostLock, LockError};
 use crate::location::LocationOpener;
 use crate::location::probe::Prober;
-use crate::version::VERSION;
+use lifeboat_process::version::VERSION;
 
 /// Until the API server is asked again for what the agent cannot work without.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
