@@ -290,7 +290,7 @@ impl Shelf {
 }
 
 fn key(text: String) -> Result<ObjectKey, StoreError> {
-    ObjectKey::parse(text).map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() })
+    Ok(ObjectKey::parse(text)?)
 }
 
 /// The clusters whose archives lie there; of more than a page of them, the first.

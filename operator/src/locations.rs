@@ -51,18 +51,10 @@ impl Controller for Locations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mock::example_stores;
+    use crate::mock::woken_by;
 
     fn woken(kind: Kind, name: &str, schedule: Option<&str>, location: Option<&str>) -> Vec<String> {
-        let touched = TouchedObject {
-            kind,
-            name: name.to_owned(),
-            schedule: schedule.map(str::to_owned),
-            location: location.map(str::to_owned),
-        };
-        let mut names = Locations::wakes(&touched, &example_stores());
-        names.sort();
-        names
+        woken_by::<Locations>(kind, name, schedule, location)
     }
 
     #[test]

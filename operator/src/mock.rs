@@ -8,6 +8,8 @@ use lifeboat_crds::label;
 use serde_json::{Value, json};
 use tower_test::mock::{Handle, SendResponse};
 
+use crate::controller::Controller;
+use crate::kind::{Kind, TouchedObject};
 use crate::stores::Stores;
 
 /// The server's side of a conversation.
@@ -114,4 +116,17 @@ pub fn example_stores() -> Stores {
         ],
     );
     stores
+}
+
+/// Names that a controller looks at, of [`example_stores`], because of an object; sorted.
+pub fn woken_by<C: Controller>(kind: Kind, name: &str, schedule: Option<&str>, location: Option<&str>) -> Vec<String> {
+    let touched = TouchedObject {
+        kind,
+        name: name.to_owned(),
+        schedule: schedule.map(str::to_owned),
+        location: location.map(str::to_owned),
+    };
+    let mut names = C::wakes(&touched, &example_stores());
+    names.sort();
+    names
 }

@@ -64,18 +64,10 @@ fn schedules_on(location: &str, stores: &Stores) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mock::example_stores;
+    use crate::mock::woken_by;
 
     fn woken(kind: Kind, name: &str, schedule: Option<&str>, location: Option<&str>) -> Vec<String> {
-        let touched = TouchedObject {
-            kind,
-            name: name.to_owned(),
-            schedule: schedule.map(str::to_owned),
-            location: location.map(str::to_owned),
-        };
-        let mut names = Schedules::wakes(&touched, &example_stores());
-        names.sort();
-        names
+        woken_by::<Schedules>(kind, name, schedule, location)
     }
 
     #[test]

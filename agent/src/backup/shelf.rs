@@ -179,7 +179,7 @@ impl<'s> Shelf<'s> {
 }
 
 fn key(text: String) -> Result<ObjectKey, BackupError> {
-    ObjectKey::parse(text).map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() }.into())
+    Ok(ObjectKey::parse(text).map_err(StoreError::from)?)
 }
 
 /// Reads a manifest, which must be that of this backup.

@@ -47,11 +47,8 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError>
 /// Writes a file with `mode` unless one of that name exists; tells whether it was written.
 pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<bool, WriteError> {
     let temporary = Temporary::write(path, content, mode)?;
-    // A link fails where the name is taken; a rename would replace.
-    match std::fs::hard_link(&temporary.0, path) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(WriteError::at("linked into place", path)(error)),
+    if !link_new(&temporary.0, path)? {
+        return Ok(false);
     }
     drop(temporary);
     sync_directory(path)?;
@@ -61,13 +58,20 @@ pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<bool, WriteE
 /// Gives a file that is written and synced its final name, unless one of that name exists; tells whether it did. The
 /// old name stays for the caller to remove.
 pub fn place_new(from: &Path, to: &Path) -> Result<bool, WriteError> {
-    match std::fs::hard_link(from, to) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(WriteError::at("linked into place", to)(error)),
+    if !link_new(from, to)? {
+        return Ok(false);
     }
     sync_directory(to)?;
     Ok(true)
+}
+
+/// Gives a file a second name, unless it is taken: a link fails there, a rename would replace.
+fn link_new(from: &Path, to: &Path) -> Result<bool, WriteError> {
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(WriteError::at("linked into place", to)(error)),
+    }
 }
 
 /// A temporary file, removed when it goes out of scope; a rename leaves nothing to remove.

@@ -82,8 +82,7 @@ impl Prober {
 
 fn probe_key(host: &HostId) -> Result<ObjectKey, StoreError> {
     let tail: String = host.as_str().chars().take(8).collect();
-    ObjectKey::parse(format!("{}-{tail}", layout::PROBE))
-        .map_err(|error| StoreError::InvalidConfiguration { words: error.to_string() })
+    Ok(ObjectKey::parse(format!("{}-{tail}", layout::PROBE))?)
 }
 
 /// Counts the archives of a cluster, page by page. Data counts where its backup has a manifest.
