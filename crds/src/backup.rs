@@ -292,6 +292,9 @@ pub struct Verification {
     pub level: VerificationLevel,
     /// When.
     pub time: Time,
+    /// Why no higher level was reached, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortfall: Option<TaskError>,
 }
 
 /// What retention says of an archive.
@@ -333,16 +336,70 @@ pub struct FailedAttempt {
     pub time: Time,
 }
 
-/// Result of the task Backup: an archive, or an error.
+/// Result of a task on a backup: what that task yields, or an error.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.archive), has(self.error)].exists_one(x, x)").message("a result is exactly one of archive, error"))]
+#[x_kube(validation = Rule::new("[has(self.archive), has(self.verification), has(self.pin), has(self.deletion), has(self.error)].exists_one(x, x)").message("a result is exactly one of archive, verification, pin, deletion, error"))]
 pub struct BackupResult {
-    /// The archive that was written.
+    /// Backup and Import: the archive that was written or found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveFacts>,
-    /// Why there is none.
+    /// Verify: what was proven by reading the archive again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// Pin: what `pin.json` says now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PinFacts>,
+    /// Delete: the archive is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion: Option<DeletionFacts>,
+    /// Why nothing came of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
+}
+
+impl BackupResult {
+    /// An archive that was written or found.
+    pub fn of_archive(facts: ArchiveFacts) -> Self {
+        Self { archive: Some(facts), ..Self::default() }
+    }
+
+    /// What an archive was proven to be.
+    pub fn of_verification(verification: Verification) -> Self {
+        Self { verification: Some(verification), ..Self::default() }
+    }
+
+    /// What `pin.json` says now.
+    pub fn of_pin(pin: PinFacts) -> Self {
+        Self { pin: Some(pin), ..Self::default() }
+    }
+
+    /// An archive that is gone.
+    pub fn of_deletion(deletion: DeletionFacts) -> Self {
+        Self { deletion: Some(deletion), ..Self::default() }
+    }
+
+    /// Why nothing came of it.
+    pub fn of_error(error: TaskError) -> Self {
+        Self { error: Some(error), ..Self::default() }
+    }
+}
+
+/// What `pin.json` of a backup says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PinFacts {
+    /// Why the archive is kept for ever; absent where there is no pin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+    /// When that was written or read.
+    pub time: Time,
+}
+
+/// An archive that was deleted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeletionFacts {
+    /// When the last of it was gone.
+    pub time: Time,
 }
 
 /// What an agent reports of an archive it wrote; the operator copies it to the top level of the status.
@@ -391,4 +448,10 @@ pub struct ArchiveFacts {
     pub completion_time: Time,
     /// What was proven, and when.
     pub verification: Verification,
+    /// To whom it is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<crate::location::Encryption>,
+    /// What `pin.json` said when the archive was found in the bucket (Import).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PinFacts>,
 }

@@ -42,6 +42,16 @@ pub fn owner(uid: &str) -> String {
     format!("{uid}/owner.json")
 }
 
+/// `pin.json` of a backup: while it is there, no policy deletes the archive.
+pub fn pin(uid: &str, backup: &BackupId) -> String {
+    format!("{uid}/backups/{backup}/pin.json")
+}
+
+/// `expired.json` of a backup: the archive was given up on purpose; whatever of it is left may be deleted.
+pub fn expired(uid: &str, backup: &BackupId) -> String {
+    format!("{uid}/backups/{backup}/expired.json")
+}
+
 /// The backupId of a key that is a manifest of this cluster.
 pub fn backup_of_manifest(uid: &str, key: &str) -> Option<BackupId> {
     let name = key.strip_prefix(&backups_prefix(uid))?.strip_suffix("/manifest.json")?;

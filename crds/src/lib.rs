@@ -18,6 +18,7 @@ pub mod label;
 pub mod layout;
 pub mod location;
 pub mod manifest;
+pub mod marker;
 pub mod member;
 pub mod quantity;
 pub mod reference;

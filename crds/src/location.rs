@@ -287,4 +287,59 @@ pub struct LocationResult {
     /// When the answer came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
+    /// What `owner.json` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Owner>,
+    /// What a listing found (Catalog).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogReport>,
+}
+
+/// What a listing of the manifests found. Bounded: what does not fit is told by the next pass.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogReport {
+    /// Identity of the pass.
+    #[schemars(length(max = 64))]
+    pub pass_id: String,
+    /// Whether everything was listed and compared, or only what is newer than the pass before saw.
+    pub is_full: bool,
+    /// Records that were made for archives that had none.
+    pub imported: i64,
+    /// Backups whose archive is gone (backupIds).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub missing: Vec<String>,
+    /// Backups whose archive is another than the one that was written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub corrupt: Vec<AlteredArchive>,
+    /// Backups that were told as missing or corrupt, and whose archive is as it should be (backupIds).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub recovered: Vec<String>,
+    /// Objects below `backups/` that belong to no backup and may not be deleted.
+    pub orphans: i64,
+    /// Some of their keys.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 1024)))]
+    pub orphan_examples: Vec<String>,
+    /// Manifests that could not be used.
+    pub unreadable: i64,
+    /// Some of them, with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub unreadable_examples: Vec<AlteredArchive>,
+}
+
+/// An archive that is not as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AlteredArchive {
+    /// Which backup.
+    #[schemars(length(max = 64))]
+    pub backup_id: String,
+    /// What is wrong with it.
+    #[schemars(length(max = 1024))]
+    pub message: String,
 }

@@ -142,4 +142,7 @@ pub struct ManifestVerification {
     pub level: VerificationLevel,
     /// When.
     pub time: Timestamp,
+    /// Why no higher level was reached, where one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortfall: Option<crate::TaskError>,
 }

@@ -149,13 +149,13 @@ fn only_the_assigned_attempt_may_write_an_execution() {
 }
 
 #[test]
-fn a_result_is_an_archive_or_an_error() {
+fn a_result_is_what_one_task_yields_or_an_error() {
     let spec = json!({"locationRef": {"name": "l"}});
     let mut with_both = execution("m1", 1, "Backup");
     with_both["result"] = json!({});
     let old = backup(spec.clone(), json!({"assignment": assignment("m1", 1)}));
     let new = backup(spec, json!({"assignment": assignment("m1", 1), "execution": with_both}));
-    refused("EtcdBackup", &new, Some(&old), "exactly one of archive, error");
+    refused("EtcdBackup", &new, Some(&old), "exactly one of archive, verification, pin, deletion, error");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lifeboat_crds::Time;
 use lifeboat_crds::backup::{ArchiveFacts, Verification, VerificationLevel};
+use lifeboat_crds::location::Encryption;
 use lifeboat_crds::manifest::{
     Manifest, ManifestArchive, ManifestCluster, ManifestMember, ManifestSnapshot, ManifestVerification,
 };
@@ -59,6 +60,7 @@ pub fn build_manifest(made: &Made<'_>) -> Manifest {
         verification: ManifestVerification {
             level: if database.is_some() { VerificationLevel::Content } else { VerificationLevel::Checksum },
             time: *now,
+            shortfall: None,
         },
         start_time: *begun,
         completion_time: *now,
@@ -125,7 +127,13 @@ pub fn archive_facts(manifest: &Manifest, uri: &str) -> ArchiveFacts {
         sha256: snapshot.sha256.clone(),
         start_time: Time(*start_time),
         completion_time: Time(*completion_time),
-        verification: Verification { level: verification.level, time: Time(verification.time) },
+        verification: Verification {
+            level: verification.level,
+            time: Time(verification.time),
+            shortfall: verification.shortfall.clone(),
+        },
+        encryption: (!archive.recipients.is_empty()).then(|| Encryption { recipients: archive.recipients.clone() }),
+        pin: None,
     }
 }
 

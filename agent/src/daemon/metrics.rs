@@ -111,7 +111,7 @@ mod tests {
     fn attempts_are_counted_by_outcome() {
         let metrics = Arc::new(Metrics::new("test"));
         let error = Some(TaskError::new(Reason::UploadFailed, "words"));
-        metrics.count_attempt(&BackupResult { archive: None, error });
+        metrics.count_attempt(&BackupResult { error, ..BackupResult::default() });
         let health = AgentHealth { readiness: Arc::default(), metrics };
         let shown = health.metrics().unwrap();
         assert!(shown.contains(r#"lifeboat_agent_backup_attempts_total{outcome="UploadFailed"} 1"#), "{shown}");

@@ -362,13 +362,13 @@ impl<'o> Run<'o> {
     /// A record of an archive in the bucket: no run is started for it.
     fn import(&mut self) -> Next {
         let imported = self.status.execution.as_ref().filter(|execution| execution.task == Task::Import);
-        let result = imported.and_then(|execution| execution.result.clone());
-        match result {
-            Some(BackupResult { archive: Some(facts), error: _ }) => self.complete(facts),
-            Some(BackupResult { archive: None, error: Some(TaskError { reason, message }) }) => {
+        let result = imported.and_then(|execution| execution.result.clone()).unwrap_or_default();
+        match (result.archive, result.error) {
+            (Some(facts), _) => self.complete(facts),
+            (None, Some(TaskError { reason, message })) => {
                 self.fail(Reason::parse(&reason).unwrap_or(Reason::ArchiveCorrupt), message)
             }
-            Some(BackupResult { archive: None, error: None }) | None => Next::Waits {
+            (None, None) => Next::Waits {
                 outcome: Outcome::failed(
                     Reason::NotSupported,
                     "the annotation etcd.lifeboat.dev/imported marks a record of an archive found in the bucket, which \

@@ -150,11 +150,14 @@ fn copy_facts(status: &mut EtcdBackupLocationStatus, answer: LocationResult) {
         clock_skew_seconds,
         backups,
         time,
+        owner,
+        catalog: _,
     } = answer;
     // What a failed probe could not find out is still as it was.
     status.conditional_writes = conditional_writes.or(status.conditional_writes);
     status.clock_skew_seconds = clock_skew_seconds.or(status.clock_skew_seconds);
     status.backups = backups.or(status.backups.take());
+    status.owner = owner.or(status.owner.take());
     status.last_probe_time = time.or(status.last_probe_time.take());
 }
 

@@ -58,16 +58,16 @@ impl BackupCarrier {
     ) -> Option<BackupResult> {
         let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
         let result = match backup_order(backup, order, highest) {
-            Err(error) => BackupResult { archive: None, error: Some(error) },
+            Err(error) => BackupResult::of_error(error),
             Ok(order) => match self.runner.run(&order, progress, cancel).await {
-                Ok(facts) => BackupResult { archive: Some(facts), error: None },
+                Ok(facts) => BackupResult::of_archive(facts),
                 Err(error) if error.is_interruption() => {
                     tracing::info!(backup = %order.backup_id, attempt = order.attempt, "the attempt was interrupted");
                     return None;
                 }
                 Err(error) => {
                     tracing::warn!(backup = %order.backup_id, attempt = order.attempt, %error, "the attempt failed");
-                    BackupResult { archive: None, error: Some(error.to_task_error()) }
+                    BackupResult::of_error(error.to_task_error())
                 }
             },
         };

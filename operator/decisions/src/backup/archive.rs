@@ -24,6 +24,9 @@ pub(super) fn copy_facts(status: &mut EtcdBackupStatus, facts: ArchiveFacts) {
         start_time,
         completion_time,
         verification,
+        encryption,
+        // Taken up by whoever shows pins.
+        pin: _,
     } = facts;
     let human = |bytes: i64| u64::try_from(bytes).ok().map(Quantity::human);
     let start = status.start_time.clone().unwrap_or(start_time);
@@ -48,6 +51,7 @@ pub(super) fn copy_facts(status: &mut EtcdBackupStatus, facts: ArchiveFacts) {
     status.duration_seconds = Some(duration.as_secs());
     status.duration = Some(human_duration(duration));
     status.verification = Some(verification);
+    status.encryption = encryption;
     status.failure = None;
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::backup::{BackupResult, FailedAttempt};
+use lifeboat_crds::backup::FailedAttempt;
 use lifeboat_crds::{Assignment, EtcdBackupStatus, Reason, TaskError, Time};
 
 use crate::{SILENCE, after};
@@ -36,11 +36,9 @@ pub(super) fn attempt_state(status: &EtcdBackupStatus, unchanged_for: Duration) 
     }
     let execution = status.execution.as_ref().filter(|execution| execution.is_of(&assignment));
     match execution.map(|execution| execution.result.as_ref()) {
-        Some(Some(BackupResult { archive: _, error: Some(error) })) => Attempt::Failed(error.clone()),
-        Some(Some(BackupResult { archive: _, error: None })) => Attempt::Failed(TaskError::new(
-            Reason::SnapshotFailed,
-            "the agent reported neither an archive nor an error",
-        )),
+        Some(Some(result)) => Attempt::Failed(result.error.clone().unwrap_or_else(|| {
+            TaskError::new(Reason::SnapshotFailed, "the agent reported neither an archive nor an error")
+        })),
         Some(None) | None if unchanged_for >= SILENCE => {
             let words = format!(
                 "the agent on {} said nothing for {} s while it should have read etcd: is the node up, and does its \
