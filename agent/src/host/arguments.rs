@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_norway::Value;
+
 use super::static_pod::{Container, EnvValue};
 
 /// Flags that take no separate value: `--flag` alone means true, and the next word is not theirs.
@@ -53,13 +55,8 @@ impl Arguments {
 /// variable `<prefix><FLAG>` (etcd: the flag wins).
 pub fn parse_arguments(container: &Container, env_prefix: Option<&str>) -> Arguments {
     let mut arguments = Arguments::default();
-    let words: Vec<String> = container
-        .command
-        .iter()
-        .skip(1)
-        .chain(&container.args)
-        .map(|word| expand(word, &container.env, &mut arguments.unknown))
-        .collect();
+    let words: Vec<String> =
+        container.words().skip(1).map(|word| expand(word, &container.env, &mut arguments.unknown)).collect();
     let mut words = words.into_iter().peekable();
     while let Some(word) = words.next() {
         let Some(flag) = word.strip_prefix("--").or_else(|| word.strip_prefix('-')) else {
@@ -79,6 +76,46 @@ pub fn parse_arguments(container: &Container, env_prefix: Option<&str>) -> Argum
         read_environment(container, prefix, &mut arguments);
     }
     arguments
+}
+
+/// Reads etcd's configuration file, whose keys are its flags; those of TLS are in two groups of their own.
+///
+/// # Errors
+/// It is no mapping in YAML.
+pub fn parse_config_file(text: &str) -> Result<Arguments, serde_norway::Error> {
+    let whole: BTreeMap<String, Value> = serde_norway::from_str(text)?;
+    let mut arguments = Arguments::default();
+    for (key, value) in whole {
+        let prefix = match key.as_str() {
+            "client-transport-security" => Some(""),
+            "peer-transport-security" => Some("peer-"),
+            _ => None,
+        };
+        match (prefix, &value) {
+            (Some(prefix), Value::Mapping(group)) => {
+                for (name, value) in group {
+                    if let (Some(name), Some(text)) = (name.as_str(), scalar(value)) {
+                        arguments.values.insert(format!("{prefix}{name}"), vec![text]);
+                    }
+                }
+            }
+            (Some(_) | None, _) => {
+                if let Some(text) = scalar(&value) {
+                    arguments.values.insert(key, vec![text]);
+                }
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Sequence(_) | Value::Mapping(_) | Value::Tagged(_) => None,
+    }
 }
 
 fn read_environment(container: &Container, prefix: &str, arguments: &mut Arguments) {

@@ -5,20 +5,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::certificate::read_not_after;
-use super::discovery::{CredentialFiles, Discovery, HostFacts, Marker, Overrides, discover};
+use super::discovery::kublr::KublrFiles;
+use super::discovery::{CredentialFiles, Discovery, HostFacts, Marker, Overrides, discover, wanted_config_file};
 use crate::etcd::client::{Endpoint, TlsFiles};
 
 const KUBELET_CONFIG: &str = "/var/lib/kubelet/config.yaml";
 const DEFAULT_MANIFEST_DIR: &str = "/etc/kubernetes/manifests";
 /// A manifest is a few KiB; a file beyond this is something else and is not read into memory.
 const LARGEST_MANIFEST: u64 = 1 << 20;
+/// `kublr validate` only reads its own configuration.
+const KUBLR_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 /// As many links as Linux follows.
 const MOST_LINKS: usize = 40;
 
@@ -31,6 +36,11 @@ impl HostRoot {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self(if root == Path::new("/") { PathBuf::new() } else { root })
+    }
+
+    /// Whether the host's files are seen where they are.
+    pub fn is_host(&self) -> bool {
+        self.0.as_os_str().is_empty()
     }
 
     /// The path by which this process reaches a path of the host.
@@ -136,7 +146,63 @@ pub fn read_facts(root: &HostRoot, manifest_dir: Option<&Path>) -> HostFacts {
     let manifests = read_manifests(root, &manifest_dir, &mut unreadable);
     let markers: BTreeSet<Marker> =
         Marker::ALL.into_iter().filter(|marker| root.resolve(Path::new(marker.path())).exists()).collect();
-    HostFacts { manifest_dir, manifests, markers, unreadable }
+    let kublr = read_kublr(root, &markers, &mut unreadable);
+    let facts = HostFacts { manifest_dir, manifests, markers, etcd_config: None, kublr, unreadable };
+    let etcd_config = wanted_config_file(&facts).map(|path| read_etcd_config(root, &path?));
+    HostFacts { etcd_config, ..facts }
+}
+
+fn read_etcd_config(root: &HostRoot, path: &Path) -> Result<String, String> {
+    match read_small(&root.resolve(path)) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(format!("{} is no file", path.display())),
+        Err(error) => Err(format!("{} cannot be read: {error}", path.display())),
+    }
+}
+
+/// Kublr's configuration; its program is asked only on the host itself, and only for what the file does not say.
+fn read_kublr(root: &HostRoot, markers: &BTreeSet<Marker>, unreadable: &mut Vec<String>) -> KublrFiles {
+    let mut kublr = KublrFiles::default();
+    let path = Path::new(Marker::KublrConfig.path());
+    if markers.contains(&Marker::KublrConfig) {
+        match read_small(&root.resolve(path)) {
+            Ok(text) => kublr.daemon = text,
+            Err(error) => unreadable.push(format!("{} cannot be read: {error}", path.display())),
+        }
+    }
+    let is_said = kublr.daemon.as_deref().is_some_and(|text| text.contains("etcd_storage"));
+    if !is_said && markers.contains(&Marker::KublrProgram) && root.is_host() {
+        kublr.validate = ask_kublr(Path::new(Marker::KublrProgram.path()));
+    }
+    kublr
+}
+
+/// What `kublr validate` prints; nothing where it takes longer than it should.
+fn ask_kublr(program: &Path) -> Option<String> {
+    let mut child = Command::new(program)
+        .arg("validate")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let mut output = child.stdout.take()?;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // A thread of its own, left behind where a child of the program keeps the pipe open.
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        if output.by_ref().take(LARGEST_MANIFEST).read_to_end(&mut text).is_ok() {
+            let _ = sender.send(text);
+        }
+    });
+    let begun = Instant::now();
+    while begun.elapsed() < KUBLR_ANSWERS_WITHIN && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    let text = receiver.recv_timeout(Duration::from_secs(1)).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 #[derive(Deserialize)]

@@ -64,6 +64,17 @@ pub enum VolumeSource {
     Other,
 }
 
+/// Where a path in a container lies on the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The path itself.
+    pub host: PathBuf,
+    /// What of the host is mounted.
+    pub volume_root: PathBuf,
+    /// Where the container sees that.
+    pub mounted_at: PathBuf,
+}
+
 /// Why a path in a container has no path on the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unmapped {
@@ -109,11 +120,19 @@ impl StaticPod {
     /// The container that runs `program`: by the program it starts, else by its name.
     pub fn container_running(&self, program: &str) -> Option<&Container> {
         let runs = |container: &&Container| container.program() == Some(program);
-        self.containers.iter().find(runs).or_else(|| self.containers.iter().find(|container| container.name == program))
+        // Kublr's are named after their pods.
+        let is_named =
+            |container: &&Container| container.name.strip_prefix("k8s-").unwrap_or(&container.name) == program;
+        self.containers.iter().find(runs).or_else(|| self.containers.iter().find(is_named))
     }
 
     /// The path on the host of a path in `container`, by the mount that covers it most closely.
     pub fn host_path(&self, container: &Container, path: &Path) -> Result<PathBuf, Unmapped> {
+        self.mounted(container, path).map(|place| place.host)
+    }
+
+    /// Where a path in `container` lies on the host, and in which volume.
+    pub fn mounted(&self, container: &Container, path: &Path) -> Result<Place, Unmapped> {
         if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
             return Err(Unmapped::NotAbsolute(path.to_owned()));
         }
@@ -128,7 +147,9 @@ impl StaticPod {
             Some(VolumeSource::Host(host)) => {
                 let below = path.strip_prefix(&mount.at).unwrap_or(Path::new(""));
                 // Rebuilt from components, so that an empty remainder leaves no slash at the end.
-                Ok(host.join(&mount.sub_path).join(below).components().collect())
+                let volume_root: PathBuf = host.join(&mount.sub_path).components().collect();
+                let host = volume_root.join(below).components().collect();
+                Ok(Place { host, volume_root, mounted_at: mount.at.components().collect() })
             }
             Some(VolumeSource::Other) => Err(Unmapped::NotHostPath { path: path.to_owned(), volume }),
             None => Err(Unmapped::NoSuchVolume { path: path.to_owned(), volume }),
@@ -137,9 +158,23 @@ impl StaticPod {
 }
 
 impl Container {
-    /// File name of the program that `command` starts.
+    /// File name of the program that `command` starts, looking through Lifeboat's supervisor.
     pub fn program(&self) -> Option<&str> {
-        Path::new(self.command.first()?).file_name()?.to_str()
+        Path::new(self.words().next()?).file_name()?.to_str()
+    }
+
+    /// Command line of the server: `command` and `args`, without Lifeboat's supervisor (`lifeboat etcd-pod … --`) in front.
+    pub fn words(&self) -> impl Iterator<Item = &String> {
+        let all = || self.command.iter().chain(&self.args);
+        let skipped = if self.is_supervised() { all().position(|word| word == "--").map_or(0, |at| at + 1) } else { 0 };
+        all().skip(skipped)
+    }
+
+    /// Whether Lifeboat's supervisor starts the server.
+    pub fn is_supervised(&self) -> bool {
+        let mut words = self.command.iter().chain(&self.args);
+        let is_ours = |word: &String| Path::new(word).file_name().is_some_and(|name| name == "lifeboat");
+        words.next().is_some_and(is_ours) && words.next().is_some_and(|word| word == "etcd-pod")
     }
 
     /// Whether a shell starts the server, which hides its arguments in a script.

@@ -1,5 +1,9 @@
 //! Discovery on kubeadm's own manifests (`tests/data/kubeadm`, made by its `generate.sh`) and on variants.
 
+use std::path::Path;
+
+use super::endpoint::choose_endpoint;
+use super::server::version_in_image;
 use super::*;
 
 fn corpus(name: &str) -> HostFacts {
@@ -48,10 +52,14 @@ fn kubeadm_as_it_comes_is_understood_whole() {
         manifest: Some("/etc/kubernetes/manifests/etcd.yaml".into()),
         name: Some("master-1".into()),
         data_dir: Some("/var/lib/etcd".into()),
+        volume: Some("/var/lib/etcd".into()),
+        volume_mount: Some("/var/lib/etcd".into()),
         wal_dir: None,
         listen_client_urls: strings(&["https://127.0.0.1:2379", "https://10.0.0.11:2379"]),
         advertise_client_urls: strings(&["https://10.0.0.11:2379"]),
         peer_urls: strings(&["https://10.0.0.11:2380"]),
+        listen_peer_urls: strings(&["https://10.0.0.11:2380"]),
+        initial_cluster: strings(&["master-1=https://10.0.0.11:2380"]),
         endpoint: Some("https://127.0.0.1:2379".into()),
         credentials: vec![
             credentials(
@@ -73,6 +81,9 @@ fn kubeadm_as_it_comes_is_understood_whole() {
             encryption_config: None,
             service_account_keys: paths(&["/etc/kubernetes/pki/sa.pub"]),
         },
+        api_server_port: Some(6443),
+        sources: BTreeMap::from([("volume", "the hostPath in etcd.yaml".to_owned())]),
+        restore_problems: vec![],
         problems: vec![],
         remarks: vec![],
     };
@@ -96,11 +107,22 @@ fn kubeadm_with_own_directories_quota_and_ipv6_is_understood() {
 
 #[test]
 fn every_manifest_of_kubeadm_is_understood() {
-    for name in ["kubeadm/v1.34", "kubeadm/v1.35", "kubeadm/v1.35-tuned"] {
+    for name in [
+        "kubeadm/v1.24",
+        "kubeadm/v1.28-joined",
+        "kubeadm/v1.31",
+        "kubeadm/v1.34",
+        "kubeadm/v1.35",
+        "kubeadm/v1.35-joined",
+        "kubeadm/v1.35-supervised",
+        "kubeadm/v1.35-tuned",
+        "kubeadm/v1.37",
+    ] {
         let found = seen(name);
         assert_eq!(found.platform, Platform::StaticPods, "{name}");
         assert_eq!((found.problems.as_slice(), found.remarks.as_slice()), (&[][..], &[][..]), "{name}");
-        assert!(found.name.is_some() && found.data_dir.is_some() && found.endpoint.is_some(), "{name}");
+        assert!(found.name.is_some() && found.volume.is_some() && found.endpoint.is_some(), "{name}");
+        assert_eq!((found.restore_problems.len(), found.peer_urls.len()), (0, 1), "{name}");
         assert_eq!(found.credentials.len(), 2, "{name}");
     }
 }
@@ -286,5 +308,118 @@ fn versions_are_read_from_image_tags() {
         ("etcd:3.5", None),
     ] {
         assert_eq!(version_in_image(image).as_deref(), version, "{image}");
+    }
+}
+
+#[test]
+fn the_volume_is_the_hosts_path_of_what_is_mounted_also_above_the_data_directory() {
+    let container = "    command: [etcd, --data-dir=/data/member-1, '--listen-client-urls=http://127.0.0.1:2379']\n    \
+                     volumeMounts: [{name: d, mountPath: /data/, subPath: here}]\n  volumes: [{name: d, hostPath: {path: \
+                     /mnt/d/}}]\n";
+    let found = discover(&pod(container), &Overrides::default());
+    assert_eq!(found.data_dir.as_deref(), Some(Path::new("/mnt/d/here/member-1")));
+    assert_eq!(found.volume.as_deref(), Some(Path::new("/mnt/d/here")));
+    assert_eq!(found.volume_mount.as_deref(), Some(Path::new("/data")));
+    let told = Overrides { data_dir: Some("/mnt/d/here/other".into()), ..Overrides::default() };
+    assert_eq!(discover(&pod(container), &told).volume.as_deref(), Some(Path::new("/mnt/d/here")));
+    let told = Overrides { data_dir: Some("/elsewhere".into()), ..Overrides::default() };
+    assert_eq!(discover(&pod(container), &told).volume.as_deref(), Some(Path::new("/elsewhere")));
+}
+
+#[test]
+fn etcds_configuration_file_is_read_and_nothing_else_counts_beside_it() {
+    let container = "    command: [etcd, --config-file=/etc/etcd.conf.yml, --name=ignored]\n    env: [{name: \
+                     ETCD_DATA_DIR, value: /ignored}]\n    volumeMounts: [{name: d, mountPath: /data}]\n  volumes: [{name: \
+                     d, hostPath: {path: /mnt/d}}]\n";
+    let config = "name: a\ndata-dir: /data\nlisten-client-urls: http://127.0.0.1:2379\nquota-backend-bytes: 4096\n\
+                  initial-advertise-peer-urls: https://10.0.0.1:2380\nclient-transport-security: {trusted-ca-file: /ca}\n";
+    let facts = HostFacts { etcd_config: Some(Ok(config.into())), ..pod(container) };
+    let found = discover(&facts, &Overrides::default());
+    assert_eq!(found.problems, strings(&[]));
+    assert_eq!((found.name.as_deref(), found.quota), (Some("a"), Some(4096)));
+    assert_eq!(found.data_dir.as_deref(), Some(Path::new("/mnt/d")));
+    assert_eq!(found.peer_urls, strings(&["https://10.0.0.1:2380"]));
+    for broken in [Ok("- not a mapping".to_owned()), Err("/x cannot be read".to_owned())] {
+        let facts = HostFacts { etcd_config: Some(broken), ..pod(container) };
+        let words = discover(&facts, &Overrides::default()).problems.join("; ");
+        assert!(words.contains("/etc/etcd.conf.yml") && words.contains("--data-dir"), "{words}");
+    }
+}
+
+#[test]
+fn an_external_etcd_is_named_and_refused() {
+    let found = discover(&corpus("external"), &Overrides::default());
+    assert!(found.problems[0].contains("https://10.9.0.1:2379,https://10.9.0.2:2379"), "{:?}", found.problems);
+    assert!(!found.restore_problems.is_empty());
+}
+
+#[test]
+fn a_manifest_with_our_supervisor_is_read_like_the_one_without() {
+    let mut plain = seen("kubeadm/v1.35");
+    plain.sources.clear();
+    let mut supervised = seen("kubeadm/v1.35-supervised");
+    supervised.sources.clear();
+    assert_eq!(supervised, plain);
+}
+
+/// A Kublr master whose files say `daemon` and whose program says `validate`.
+fn kublr(daemon: Option<&str>, validate: Option<&str>) -> Discovery {
+    let facts = HostFacts {
+        markers: BTreeSet::from([Marker::KublrConfig, Marker::KublrProgram]),
+        kublr: kublr::KublrFiles { daemon: daemon.map(str::to_owned), validate: validate.map(str::to_owned) },
+        ..corpus("kublr")
+    };
+    discover(&facts, &Overrides::default())
+}
+
+#[test]
+fn a_kublr_master_is_understood_whole() {
+    let found = kublr(None, None);
+    assert_eq!((found.problems.as_slice(), found.restore_problems.as_slice()), (&[][..], &[][..]));
+    assert_eq!(found.platform, Platform::Kublr);
+    assert_eq!(found.name.as_deref(), Some("etcd1"));
+    assert_eq!(found.peer_urls, strings(&["https://etcd1.kublr.local:2380"]));
+    assert_eq!(found.endpoint.as_deref(), Some("https://127.0.0.1:2379"));
+    assert_eq!(found.volume.as_deref(), Some(Path::new("/mnt/master-pd/etcd")));
+    assert_eq!(found.version_hint.as_deref(), Some("3.5.15"));
+    assert_eq!(found.sources["volume"], "the hostPath in etcd.manifest");
+}
+
+#[test]
+fn kublrs_own_word_on_the_data_volume_comes_first() {
+    let daemon = "kublr_agent: {}\netcd_storage:\n  path: /mnt/master-pd/etcd\n";
+    assert_eq!(kublr(Some(daemon), None).sources["volume"], "/etc/kublr/daemon.yaml");
+    // As a stream, after the log lines of the program, in the second document.
+    let validate = "INFO reading: configuration: [\n---\nkind: {}\n---\netcd_storage: {type: persistent, path: /mnt/master-pd/etcd}\n";
+    let found = kublr(Some("kublr_agent: {}\n"), Some(validate));
+    assert_eq!((found.sources["volume"].as_str(), found.restore_problems.len()), ("kublr validate", 0));
+    // Two different answers are no answer.
+    let other = kublr(Some("etcd_storage: {path: /mnt/other}"), None);
+    assert!(other.restore_problems[0].contains("/mnt/other"), "{:?}", other.restore_problems);
+    assert_eq!(other.problems, strings(&[]));
+    for broken in ["etcd_storage: {path: relative}", "etcd_storage: [\n", "etcd_storage: {path: [1]}"] {
+        assert!(kublr(Some(broken), None).remarks.iter().any(|words| words.contains("--data-dir")), "{broken}");
+    }
+}
+
+#[test]
+fn a_kublr_master_without_a_manifest_still_has_its_data_volume() {
+    let facts = HostFacts { markers: BTreeSet::from([Marker::KublrProgram]), ..HostFacts::default() };
+    let found = discover(&facts, &Overrides::default());
+    assert_eq!(found.volume.as_deref(), Some(Path::new(kublr::DEFAULT_VOLUME)));
+    assert_eq!(found.sources["volume"], "Kublr's default");
+}
+
+#[test]
+fn distributions_that_are_not_restored_say_how_they_are() {
+    for (marker, words) in [
+        (Marker::K3s, "k3s server --cluster-reset"),
+        (Marker::Rke2, "rke2 server --cluster-reset"),
+        (Marker::Talos, "talosctl bootstrap --recover-from"),
+        (Marker::OpenShift, "cluster-restore.sh"),
+    ] {
+        let facts = HostFacts { markers: BTreeSet::from([marker]), ..HostFacts::default() };
+        let found = discover(&facts, &Overrides::default());
+        assert!(found.restore_problems.iter().any(|said| said.contains(words)), "{:?}", found.restore_problems);
     }
 }
