@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use lifeboat_crds::document::DocumentError;
-use lifeboat_crds::manifest::{Manifest, SealedManifest};
+use lifeboat_crds::manifest::Manifest;
+use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{BackupId, layout};
 use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -23,11 +23,10 @@ use self::fetch::{FetchError, Target, prove};
 use self::file::{FileError, LocationFile, StoreKeys};
 use self::shown::Format;
 use crate::location::LocationError;
+use crate::manifest::{ManifestError, fetch_manifest};
 
 /// Manifests read at once.
 const READS: usize = 16;
-/// A manifest is a few KiB.
-const LARGEST_MANIFEST: usize = 1 << 20;
 
 /// Archives in a location, without any API server.
 #[derive(Debug, clap::Subcommand)]
@@ -141,13 +140,8 @@ pub enum ArchiveError {
         wanted: String,
     },
     /// A manifest cannot be read.
-    #[error("manifest of {backup}: {source}")]
-    Manifest {
-        /// Which backup.
-        backup: BackupId,
-        /// What is wrong.
-        source: DocumentError,
-    },
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
     /// The archive could not be read, or is corrupt.
     #[error(transparent)]
     Fetch(#[from] FetchError),
@@ -166,7 +160,7 @@ impl ArchiveError {
             | Self::Empty(_)
             | Self::NoSuchArchive { .. }
             | Self::Fetch(FetchError::Exists(_)) => 4,
-            Self::Location(_) | Self::Store(_) | Self::Manifest { .. } | Self::Fetch(_) | Self::Output(_) => 1,
+            Self::Location(_) | Self::Store(_) | Self::Manifest(_) | Self::Fetch(_) | Self::Output(_) => 1,
         }
     }
 }
@@ -236,7 +230,7 @@ impl Shelf {
         };
         match shelf.manifest(&id).await {
             Ok(manifest) => Ok((shelf, manifest)),
-            Err(ArchiveError::Store(StoreError::NotFound { .. })) => Err(missing()),
+            Err(ArchiveError::Manifest(ManifestError::Store(StoreError::NotFound { .. }))) => Err(missing()),
             Err(error) => Err(error),
         }
     }
@@ -268,10 +262,8 @@ impl Shelf {
     }
 
     async fn manifest(&self, id: &BackupId) -> Result<Manifest, ArchiveError> {
-        let key = key(layout::manifest(&self.cluster, id))?;
-        let bytes = self.store.get_small(&key, LARGEST_MANIFEST).await?;
-        let sealed = SealedManifest::from_bytes(&bytes);
-        Ok(sealed.map_err(|source| ArchiveError::Manifest { backup: id.clone(), source })?.payload)
+        let found = fetch_manifest(self.store.as_ref(), &self.cluster, id, &KnownKeys::default()).await?;
+        Ok(found.manifest)
     }
 
     /// Every manifest, the newest snapshot first: by when it was begun to be read, not by when the backup was asked for or

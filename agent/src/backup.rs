@@ -33,6 +33,7 @@ use crate::etcd::snapshot::{SnapshotLimits, SnapshotRequest};
 use crate::etcd::status::fetch_member;
 use crate::host::files::{HostOptions, HostView, read_host};
 use crate::host::fingerprint::read_fingerprints;
+use crate::host::keys::HostKeys;
 use crate::location::{LocationError, LocationOpener};
 
 /// Silence of etcd after which a stream is given up.
@@ -87,7 +88,8 @@ impl BackupRunner {
         progress.enter(Stage::Preparing);
         let ended = || if cancel.is_cancelled() { BackupError::Interrupted } else { BackupError::Late };
         let location = within(deadline, cancel, self.open_location(order)).await.ok_or_else(ended)??;
-        let shelf = Shelf::new(&location, &self.cluster_uid, &order.backup_id, cancel);
+        let keys = HostKeys::default();
+        let shelf = Shelf::new(&location, &self.cluster_uid, &order.backup_id, &keys, cancel);
         if let Some(manifest) = within(deadline, cancel, shelf.adopt()).await.ok_or_else(ended)?? {
             tracing::info!(backup = %order.backup_id, "the archive is there already");
             return Ok(archive_facts(&manifest, &shelf.manifest_uri()?));

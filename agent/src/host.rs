@@ -11,6 +11,7 @@ pub mod files;
 pub mod fingerprint;
 pub mod highest_revision;
 pub mod identity;
+pub mod keys;
 pub mod lock;
 pub mod space;
 pub mod static_pod;

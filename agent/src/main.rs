@@ -9,6 +9,7 @@ mod daemon;
 mod etcd;
 mod host;
 mod location;
+mod manifest;
 
 use std::io::Write;
 use std::process::ExitCode;

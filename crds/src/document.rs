@@ -1,4 +1,9 @@
 //! The envelope of every document in the bucket, and canonical JSON.
+//!
+//! **Signed bytes** are a domain line, such as `etcd.lifeboat.dev/manifest` and a line feed, followed by the canonical JSON
+//! (RFC 8785) of `payload` *as it was received*: a signature of one kind of document is never good for another, and a
+//! reader that does not know a newer minor format's fields verifies them all the same. `formatVersion` is not signed; a
+//! newer major format, which readers refuse, gets domain lines of its own. Signing itself lies in [`crate::signing`].
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -39,6 +44,9 @@ pub enum DocumentError {
         /// What the document says.
         found: String,
     },
+    /// A number that canonical JSON would round: it stands for others too, and a signature over it proves nothing.
+    #[error("the number {0} in the document is beyond ±(2^53 - 1) and cannot be signed")]
+    NotExact(String),
 }
 
 impl<T: Serialize + for<'de> Deserialize<'de>> Envelope<T> {
@@ -67,6 +75,17 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Envelope<T> {
             return Err(DocumentError::Newer { found: format_version });
         }
         Ok(serde_json::from_slice(bytes)?)
+    }
+}
+
+impl Envelope<serde_json::Value> {
+    /// The same document with its payload understood.
+    ///
+    /// # Errors
+    /// The payload is not of the expected shape.
+    pub fn understand<T: for<'de> Deserialize<'de>>(self) -> Result<Envelope<T>, DocumentError> {
+        let Self { format_version, payload, key_id, signature, mac } = self;
+        Ok(Envelope { format_version, payload: serde_json::from_value(payload)?, key_id, signature, mac })
     }
 }
 

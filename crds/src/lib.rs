@@ -25,6 +25,7 @@ pub mod reference;
 pub mod restore;
 pub mod schedule;
 mod schema;
+pub mod signing;
 pub mod work;
 
 pub use backup::{EtcdBackup, EtcdBackupSpec, EtcdBackupStatus};

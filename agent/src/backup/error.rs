@@ -1,13 +1,14 @@
 //! Why a backup did not come about, with the reason that people and the operator read. Pure.
 
 use lifeboat_crds::document::DocumentError;
-use lifeboat_crds::{BackupId, Reason, TaskError};
+use lifeboat_crds::{Reason, TaskError};
 use lifeboat_storage::{ErrorClass, StoreError};
 
 use crate::archive::spool::SpoolError;
 use crate::archive::transfer::TransferError;
 use crate::etcd::error::{EtcdError, EtcdErrorClass};
 use crate::location::{LocationError, store_reason};
+use crate::manifest::ManifestError;
 
 /// The outcome of an attempt that made no archive.
 #[derive(Debug, thiserror::Error)]
@@ -33,16 +34,20 @@ pub enum BackupError {
     /// The store failed at a small question.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A document cannot be written or read.
-    #[error("the manifest in the store: {0}")]
+    /// The manifest cannot be written.
+    #[error("the manifest cannot be written: {0}")]
     Document(#[from] DocumentError),
-    /// Somebody put another backup's manifest there.
-    #[error("the manifest of backup {expected} in the store says that it is of {found}: look at who writes there")]
-    ForeignManifest {
-        /// Whose place it is.
-        expected: BackupId,
-        /// What it says.
-        found: BackupId,
+    /// The manifest that is there cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest that is there is not what was signed.
+    #[error(
+        "the signature of {uri} does not fit: the manifest was altered after it was written. Look at who writes there; \
+         make a new backup"
+    )]
+    ManifestAltered {
+        /// The manifest.
+        uri: String,
     },
     /// There is a manifest and no archive.
     #[error(
@@ -87,9 +92,12 @@ impl BackupError {
             Self::Etcd(error) => etcd_reason(error),
             Self::Transfer(error) => transfer_reason(error),
             Self::Store(error) => upload_reason(error),
-            Self::Document(_) | Self::ForeignManifest { .. } => Reason::VerificationFailed,
+            Self::Manifest(ManifestError::Store(error)) => upload_reason(error),
+            Self::Document(_) | Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => {
+                Reason::VerificationFailed
+            }
             Self::DataMissing { .. } => Reason::ArchiveMissing,
-            Self::DataDiffers { .. } => Reason::ArchiveCorrupt,
+            Self::DataDiffers { .. } | Self::ManifestAltered { .. } => Reason::ArchiveCorrupt,
             Self::Late => Reason::DeadlineExceeded,
             Self::Interrupted => Reason::Interrupted,
         }
@@ -105,7 +113,8 @@ impl BackupError {
         match self {
             Self::Interrupted
             | Self::Transfer(TransferError::Cancelled)
-            | Self::Store(StoreError::Cancelled { .. }) => true,
+            | Self::Store(StoreError::Cancelled { .. })
+            | Self::Manifest(ManifestError::Store(StoreError::Cancelled { .. })) => true,
             Self::Location(_)
             | Self::ReadOnly(_)
             | Self::NotSupported(_)
@@ -114,7 +123,8 @@ impl BackupError {
             | Self::Transfer(_)
             | Self::Store(_)
             | Self::Document(_)
-            | Self::ForeignManifest { .. }
+            | Self::Manifest(_)
+            | Self::ManifestAltered { .. }
             | Self::DataMissing { .. }
             | Self::DataDiffers { .. }
             | Self::Late => false,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lifeboat_crds::manifest::{Manifest, SealedManifest};
+use lifeboat_crds::signing::{Domain, SignatureState};
 use lifeboat_crds::{BackupId, layout};
 use lifeboat_storage::{
     Creation, ObjectKey, ObjectStore, PutMode, RetryPolicy, StoreError, create_once, retry as ask_store,
@@ -15,11 +16,11 @@ use lifeboat_storage::{
 use tokio_util::sync::CancellationToken;
 
 use super::error::BackupError;
+use crate::host::keys::HostKeys;
+use crate::manifest::{FoundManifest, LARGEST_MANIFEST, read_manifest};
 
 /// Longest for a small question to the store, its retries included.
 const SMALL_PATIENCE: Duration = Duration::from_secs(120);
-/// A manifest is a few KiB.
-const LARGEST_MANIFEST: usize = 1 << 20;
 /// What other attempts left of one backup are a handful; more is somebody else's doing and is left alone.
 const MOST_LEFTOVERS: usize = 1_000;
 
@@ -38,14 +39,21 @@ pub struct Shelf<'s> {
     is_conditional: bool,
     cluster: &'s str,
     backup: &'s BackupId,
+    keys: &'s HostKeys,
     cancel: &'s CancellationToken,
 }
 
 impl<'s> Shelf<'s> {
     /// The place of a backup of this cluster.
-    pub fn new(location: &OpenLocation, cluster: &'s str, backup: &'s BackupId, cancel: &'s CancellationToken) -> Self {
+    pub fn new(
+        location: &OpenLocation,
+        cluster: &'s str,
+        backup: &'s BackupId,
+        keys: &'s HostKeys,
+        cancel: &'s CancellationToken,
+    ) -> Self {
         let OpenLocation { store, is_conditional } = location;
-        Self { store: Arc::clone(store), is_conditional: *is_conditional, cluster, backup, cancel }
+        Self { store: Arc::clone(store), is_conditional: *is_conditional, cluster, backup, keys, cancel }
     }
 
     /// Where the manifest is, for other tools.
@@ -68,7 +76,7 @@ impl<'s> Shelf<'s> {
     /// The backup as an earlier attempt made it, if it exists: its manifest, whose data is there in the size it says.
     ///
     /// # Errors
-    /// The store fails, or the manifest is not of this backup, or names data that is not there.
+    /// The store fails, or the manifest is not of this backup, was altered, or names data that is not there.
     pub async fn adopt(&self) -> Result<Option<Manifest>, BackupError> {
         let Some(manifest) = self.fetch_manifest().await? else { return Ok(None) };
         let key = self.data_key(&manifest.data)?;
@@ -93,7 +101,7 @@ impl<'s> Shelf<'s> {
     /// is a backup, without one an orphan.
     pub async fn publish(&self, manifest: Manifest) -> Result<Manifest, BackupError> {
         let key = self.manifest_key()?;
-        let bytes = Bytes::from(SealedManifest::unsigned(manifest.clone()).to_bytes()?);
+        let bytes = Bytes::from(self.seal(manifest.clone())?.to_bytes()?);
         if !self.is_conditional {
             return self.publish_unconditionally(&key, bytes).await;
         }
@@ -123,13 +131,37 @@ impl<'s> Shelf<'s> {
         StoreError::NotFound { store: self.store.describe(), key: key.clone() }.into()
     }
 
-    /// The manifest, if the backup exists.
+    /// Signed, where there is a key: a backup that nobody can vouch for is better than none.
+    fn seal(&self, manifest: Manifest) -> Result<SealedManifest, BackupError> {
+        match &self.keys.signer {
+            Some(key) => Ok(SealedManifest::sign(manifest, Domain::MANIFEST, key)?),
+            None => {
+                tracing::error!(
+                    backup = %self.backup,
+                    "the manifest is written UNSIGNED: this host has never seen the Secret {}; does an operator lead?",
+                    lifeboat_crds::signing::INSTALLATION_SECRET
+                );
+                Ok(SealedManifest::unsigned(manifest))
+            }
+        }
+    }
+
+    /// The manifest, if the backup exists and nobody altered it.
     async fn fetch_manifest(&self) -> Result<Option<Manifest>, BackupError> {
         let key = self.manifest_key()?;
-        match self.ask("reading the manifest", || self.store.get_small(&key, LARGEST_MANIFEST)).await {
-            Ok(bytes) => Ok(Some(read_manifest(&bytes, self.backup)?)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+        let bytes = match self.ask("reading the manifest", || self.store.get_small(&key, LARGEST_MANIFEST)).await {
+            Ok(bytes) => bytes,
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let FoundManifest { manifest, signature } = read_manifest(&bytes, self.backup, &self.keys.known)?;
+        match signature {
+            SignatureState::Valid(_) | SignatureState::Unsigned => Ok(Some(manifest)),
+            SignatureState::Unknown(key) => {
+                tracing::warn!(backup = %self.backup, %key, "the manifest is signed by a key that this host does not know");
+                Ok(Some(manifest))
+            }
+            SignatureState::Invalid => Err(BackupError::ManifestAltered { uri: self.store.uri(&key) }),
         }
     }
 
@@ -180,15 +212,6 @@ impl<'s> Shelf<'s> {
 
 fn key(text: String) -> Result<ObjectKey, BackupError> {
     Ok(ObjectKey::parse(text).map_err(StoreError::from)?)
-}
-
-/// Reads a manifest, which must be that of this backup.
-fn read_manifest(bytes: &[u8], backup: &BackupId) -> Result<Manifest, BackupError> {
-    let manifest = SealedManifest::from_bytes(bytes)?.payload;
-    if manifest.backup_id != *backup {
-        return Err(BackupError::ForeignManifest { expected: backup.clone(), found: manifest.backup_id });
-    }
-    Ok(manifest)
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Who wins, who adopts, what is deleted and what never.
 
+use lifeboat_crds::document::Envelope;
+use lifeboat_crds::signing::{KnownKeys, SigningKey};
 use lifeboat_storage::{Fault, FaultyStore, MemoryStore, Operation};
 
 use super::*;
+use crate::manifest::ManifestError;
 
 const CLUSTER: &str = "uid";
 
@@ -24,22 +27,30 @@ fn manifest(attempt: i32, data: &str) -> Manifest {
     .unwrap()
 }
 
+fn known(seeds: &[u8]) -> KnownKeys {
+    let mut known = KnownKeys::default();
+    known.extend(seeds.iter().map(|seed| SigningKey::from_seed([*seed; 32]).public()));
+    known
+}
+
 struct Library {
     store: FaultyStore,
     is_conditional: bool,
     backup: BackupId,
+    keys: HostKeys,
     cancel: CancellationToken,
 }
 
 impl Library {
     fn new(is_conditional: bool) -> Self {
         let store = FaultyStore::new(MemoryStore::new());
-        Self { store, is_conditional, backup: id(), cancel: CancellationToken::new() }
+        let keys = HostKeys { signer: Some(SigningKey::from_seed([1; 32])), known: known(&[1]) };
+        Self { store, is_conditional, backup: id(), keys, cancel: CancellationToken::new() }
     }
 
     fn shelf(&self) -> Shelf<'_> {
         let location = OpenLocation { store: Arc::new(self.store.clone()), is_conditional: self.is_conditional };
-        Shelf::new(&location, CLUSTER, &self.backup, &self.cancel)
+        Shelf::new(&location, CLUSTER, &self.backup, &self.keys, &self.cancel)
     }
 
     async fn put_data(&self, name: &str, bytes: &'static [u8]) {
@@ -138,5 +149,40 @@ async fn a_manifest_of_another_backup_in_our_place_is_reported() {
     let shelf = library.shelf();
     library.store.put(&shelf.manifest_key().unwrap(), bytes.into(), PutMode::Overwrite).await.unwrap();
     let error = shelf.adopt().await.unwrap_err();
-    assert!(matches!(error, BackupError::ForeignManifest { .. }), "{error}");
+    assert!(matches!(error, BackupError::Manifest(ManifestError::Foreign { .. })), "{error}");
+}
+
+#[tokio::test]
+async fn a_manifest_is_signed_where_there_is_a_key_and_written_all_the_same_where_there_is_none() {
+    for signer in [Some(SigningKey::from_seed([1; 32])), None] {
+        let mut library = Library::new(true);
+        let expected = signer.as_ref().map_or(SignatureState::Unsigned, |key| SignatureState::Valid(key.public().id()));
+        library.keys.signer = signer;
+        library.put_data("snapshot-1-aa.db.zst", b"x").await;
+        let shelf = library.shelf();
+        shelf.publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap();
+        let bytes = library.store.get_small(&shelf.manifest_key().unwrap(), LARGEST_MANIFEST).await.unwrap();
+        assert_eq!(read_manifest(&bytes, &id(), &known(&[1])).unwrap().signature, expected);
+        let envelope = Envelope::<serde_json::Value>::from_bytes(&bytes).unwrap();
+        assert_eq!(envelope.key_id.is_some(), envelope.signature.is_some());
+    }
+}
+
+/// What another installation signed is a backup all the same; what somebody altered is none.
+#[tokio::test]
+async fn an_altered_manifest_is_not_adopted_and_one_of_an_unknown_key_is() {
+    let mut library = Library::new(true);
+    library.put_data("snapshot-1-aa.db.zst", b"x").await;
+    let published = library.shelf().publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap();
+    library.keys.known = known(&[2]);
+    assert_eq!(library.shelf().adopt().await.unwrap(), Some(published));
+    library.keys.known = known(&[1, 2]);
+    let key = library.shelf().manifest_key().unwrap();
+    let bytes = library.store.get_small(&key, LARGEST_MANIFEST).await.unwrap();
+    let altered =
+        String::from_utf8(bytes.to_vec()).unwrap().replace("\"etcdVersion\":\"3.6.0\"", "\"etcdVersion\":\"3.5.0\"");
+    library.store.put(&key, Bytes::from(altered), PutMode::Overwrite).await.unwrap();
+    let error = library.shelf().adopt().await.unwrap_err();
+    assert!(matches!(error, BackupError::ManifestAltered { .. }), "{error}");
+    assert_eq!(error.reason(), lifeboat_crds::Reason::ArchiveCorrupt);
 }
