@@ -1,10 +1,15 @@
-//! What lies in a location, for people at a terminal: listed, described, verified, fetched. Needs no API server.
+//! What lies in a location, for people at a terminal: listed, described, verified, fetched, pinned, deleted. Needs no API
+//! server.
 //!
-//! Reads a location described in a file and the store behind it; writes nothing to the store. A location holds what its
+//! Works on a location described in a file and the store behind it; only pins, deletions and an applied policy change
+//! anything there, and only by those whose archives they are. A location holds what its
 //! manifests say, whether or not any EtcdBackup knows of it.
 
+mod change;
 mod fetch;
 mod file;
+mod retention;
+mod right;
 mod shown;
 
 use std::cmp::Reverse;
@@ -19,9 +24,12 @@ use lifeboat_crds::{BackupId, layout};
 use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use self::change::{DeleteArguments, PinArguments, UnpinArguments, run_delete, run_pin, run_unpin};
 use self::fetch::{FetchError, Target, prove};
 use self::file::{FileError, LocationFile, StoreKeys};
+use self::retention::{RetentionArguments, run_retention};
 use self::shown::Format;
+use crate::keeping::KeepError;
 use crate::location::LocationError;
 use crate::manifest::{ManifestError, fetch_manifest};
 
@@ -70,6 +78,14 @@ pub enum ArchiveCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Delete an archive for good. One that is pinned stays.
+    Delete(DeleteArguments),
+    /// Keep an archive for ever: nothing deletes it until it is unpinned.
+    Pin(PinArguments),
+    /// Let policies have their way with an archive again.
+    Unpin(UnpinArguments),
+    /// Show what a policy would keep and let go, and why; delete what it lets go with --apply.
+    Retention(RetentionArguments),
 }
 
 /// Where archives lie.
@@ -145,6 +161,15 @@ pub enum ArchiveError {
     /// The archive could not be read, or is corrupt.
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The archive could not be changed.
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    /// What was asked for is not done.
+    #[error("{0}")]
+    Refused(String),
+    /// Not everything that was to go went.
+    #[error("not everything was deleted:\n{0}")]
+    NotDeleted(String),
     /// Standard output is gone.
     #[error("cannot write the output: {0}")]
     Output(#[from] std::io::Error),
@@ -159,8 +184,16 @@ impl ArchiveError {
             | Self::NoSuchCluster { .. }
             | Self::Empty(_)
             | Self::NoSuchArchive { .. }
+            | Self::Refused(_)
+            | Self::Keep(KeepError::Pinned(_))
             | Self::Fetch(FetchError::Exists(_)) => 4,
-            Self::Location(_) | Self::Store(_) | Self::Manifest(_) | Self::Fetch(_) | Self::Output(_) => 1,
+            Self::Location(_)
+            | Self::Store(_)
+            | Self::Manifest(_)
+            | Self::Fetch(_)
+            | Self::Keep(_)
+            | Self::NotDeleted(_)
+            | Self::Output(_) => 1,
         }
     }
 }
@@ -197,6 +230,10 @@ pub async fn run_archive_command(
                 prove(shelf.store.as_ref(), &shelf.data_key(&manifest)?, &manifest, Some(target), cancel).await?;
             Ok(shown::write_proof(out, output, &manifest, &facts, Some(&path))?)
         }
+        ArchiveCommand::Delete(arguments) => run_delete(arguments, out, cancel).await,
+        ArchiveCommand::Pin(arguments) => run_pin(arguments, out, cancel).await,
+        ArchiveCommand::Unpin(arguments) => run_unpin(arguments, out, cancel).await,
+        ArchiveCommand::Retention(arguments) => run_retention(arguments, out, cancel).await,
     }
 }
 

@@ -21,9 +21,9 @@ pub struct Cli {
 pub enum Command {
     /// Run the agent of a master (the DaemonSet's process).
     Agent(Box<AgentArguments>),
-    /// Look at archives in a location, prove them, fetch them; needs no API server.
+    /// Look at archives in a location, prove them, fetch them, pin and delete them; needs no API server.
     #[command(subcommand)]
-    Backup(ArchiveCommand),
+    Backup(Box<ArchiveCommand>),
     /// Print completion for a shell, such as `source <(lifeboat completion bash)`.
     Completion {
         /// Which shell.

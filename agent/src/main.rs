@@ -8,6 +8,7 @@ mod cli;
 mod daemon;
 mod etcd;
 mod host;
+mod keeping;
 mod location;
 mod manifest;
 
@@ -29,7 +30,7 @@ const WORKER_THREADS: usize = 2;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Agent(arguments) => run_agent(*arguments),
-        Command::Backup(command) => run_on_archives(command),
+        Command::Backup(command) => run_on_archives(*command),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut std::io::stdout());
             ExitCode::SUCCESS

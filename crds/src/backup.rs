@@ -303,12 +303,12 @@ pub struct Verification {
 pub struct Expiry {
     /// Keep or Expire.
     pub decision: ExpiryDecision,
-    /// Why, such as "daily 3 of 7".
+    /// Why, such as "daily 2026-11-24".
     #[schemars(length(max = 16), inner(length(max = 256)))]
     pub reasons: Vec<String>,
-    /// Generation of the schedule whose policy it was.
+    /// Generation of the schedule when this was first decided.
     pub policy_generation: i64,
-    /// Listing of the bucket that it rests on.
+    /// Listing of the bucket that it rested on then.
     #[schemars(length(max = 64))]
     pub pass_id: String,
 }

@@ -221,6 +221,22 @@ impl Shown {
     ) -> Self {
         Self { type_, status: status.into(), reason, message: message.into() }
     }
+
+    /// A condition as it stands in an object; `None` where its words are of another version.
+    pub fn of_condition(condition: &Condition) -> Option<Self> {
+        let status = match condition.status.as_str() {
+            "True" => ConditionStatus::True,
+            "False" => ConditionStatus::False,
+            "Unknown" => ConditionStatus::Unknown,
+            _other => return None,
+        };
+        Some(Self::new(
+            ConditionType::parse(&condition.type_)?,
+            status,
+            Reason::parse(&condition.reason)?,
+            condition.message.clone(),
+        ))
+    }
 }
 
 /// Makes the conditions of an object from those it should show and those it has.

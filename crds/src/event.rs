@@ -43,7 +43,7 @@ names! {
         VerificationFailed,
         /// An archive is gone.
         ArchiveMissing,
-        /// The store refuses to delete.
+        /// An archive was not deleted though that was asked for: the store holds it, it is pinned, or the question was wrong.
         RetentionHeld,
         /// A restore's plan has blockers.
         PlanRefused,

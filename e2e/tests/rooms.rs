@@ -34,6 +34,14 @@ fn the_operator_can_reach_neither_stores_nor_etcd() {
     }
 }
 
+/// The agent takes one thing from the operator's side: the decider that `lifeboat backup retention` shares with it.
+#[test]
+fn the_agent_takes_no_more_of_the_operator_than_its_pure_deciders() {
+    let names = dependencies("lifeboat-agent");
+    assert!(names.iter().any(|name| name == "lifeboat-decisions"));
+    assert!(!names.iter().any(|name| name == "lifeboat-operator"));
+}
+
 #[test]
 fn one_crypto_provider_is_linked() {
     for package in ["lifeboat-operator", "lifeboat-agent"] {

@@ -1,4 +1,4 @@
-//! The controller of EtcdBackups: assigns runs to masters and says what became of them.
+//! The controller of EtcdBackups: assigns runs to masters, and says what became of them and of their archives.
 //!
 //! One at a time: each assignment must see those before it.
 
@@ -7,7 +7,8 @@ use std::time::Instant;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use lifeboat_crds::{EtcdBackup, EtcdBackupStatus, label};
-use lifeboat_decisions::backup::{BackupDecision, decide_backup};
+use lifeboat_decisions::backup::{BackupDecision, Record, decide_backup};
+use lifeboat_decisions::event::EventDraft;
 
 use crate::apply::{Lock, ReconcileError, Written};
 use crate::assignments::is_terminal;
@@ -37,6 +38,8 @@ impl Controller for Backups {
                 woken.push(name.clone());
                 woken
             }
+            // What a policy decided is void once its schedule is gone.
+            Kind::Schedule if stores.schedule(name).is_none() => named(stores, |backup| is_of(backup, name)),
             Kind::Schedule => unfinished(stores, |backup| is_of(backup, name)),
             Kind::Location => unfinished(stores, |backup| backup.spec.location_ref.name == *name),
             Kind::Member => unfinished(stores, |_| true),
@@ -47,7 +50,11 @@ impl Controller for Backups {
     async fn reconcile(context: &Context, backup: &EtcdBackup) -> Result<Next, ReconcileError> {
         let Context { stores, liveness, writer, events: sink, metrics: _, assignments } = context;
         let observed = observe_backup(backup, stores, liveness, assignments, Instant::now());
-        let BackupDecision { status, events, requeue_after } = decide_backup(&observed, now());
+        let BackupDecision { status, events, requeue_after, record } = decide_backup(&observed, now());
+        match record {
+            Record::Stays => {}
+            Record::Goes => return remove(context, backup, &events).await,
+        }
         let current = EtcdBackupStatus { execution: None, ..backup.status.clone().unwrap_or_default() };
         let written = writer.apply_status(backup, &current, &status, Lock::Version).await?;
         if written == Written::Applied {
@@ -60,17 +67,32 @@ impl Controller for Backups {
     }
 }
 
+/// Deletes the record of an archive that is gone. Told about the schedule: of what is gone nobody asks any more.
+async fn remove(context: &Context, backup: &EtcdBackup, events: &[EventDraft]) -> Result<Next, ReconcileError> {
+    let written = context.writer.delete_backup(backup).await?;
+    if written == Written::Applied {
+        let schedule = backup.labels().get(label::SCHEDULE).and_then(|name| context.stores.schedule(name));
+        match schedule {
+            Some(schedule) => context.events.publish(&schedule, "Retention", events),
+            None => context.events.publish(backup, "Retention", events),
+        }
+    }
+    Ok(Next::after_write(written, Next::OnChange))
+}
+
 fn is_of(backup: &EtcdBackup, schedule: &str) -> bool {
     backup.labels().get(label::SCHEDULE).is_some_and(|name| name == schedule)
 }
 
 /// Names of the backups that have not ended.
 fn unfinished(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
+    named(stores, |backup| !is_terminal(backup) && is_meant(backup))
+}
+
+/// Names of backups.
+fn named(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
     let backups = readable(&stores.backups);
-    let meant = backups
-        .iter()
-        .filter_map(|guarded| guarded.0.as_ref().ok())
-        .filter(|backup| !is_terminal(backup) && is_meant(backup));
+    let meant = backups.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|backup| is_meant(backup));
     meant.map(ResourceExt::name_any).collect()
 }
 

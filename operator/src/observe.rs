@@ -11,7 +11,8 @@ use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSch
 use lifeboat_decisions::backup::ObservedBackup;
 use lifeboat_decisions::location::ObservedLocation;
 use lifeboat_decisions::member::ObservedMember;
-use lifeboat_decisions::schedule::ObservedSchedule;
+use lifeboat_decisions::retention::ObservedRetention;
+use lifeboat_decisions::schedule::{ObservedSchedule, newest_run};
 use lifeboat_decisions::{LocationView, SeenMember};
 
 use crate::assignments::{NodeUse, RecentAssignments, is_terminal};
@@ -41,6 +42,29 @@ pub fn observe_schedule(schedule: &EtcdBackupSchedule, stores: &Stores) -> Obser
     }
 }
 
+/// What is known around the archives of a schedule.
+pub fn observe_retention<'a>(
+    schedule: &'a EtcdBackupSchedule,
+    backups: &'a [&'a EtcdBackup],
+    stores: &Stores,
+) -> ObservedRetention<'a> {
+    let names: BTreeSet<&str> = backups.iter().map(|backup| backup.spec.location_ref.name.as_str()).collect();
+    let members = readable(&stores.members);
+    let restores = members
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter_map(|member| member.status.as_ref()?.facts.last_restore.as_ref())
+        // One of unknown time is after any listing.
+        .map(|restore| restore.time.as_ref().map_or(Timestamp::MAX, |time| time.0));
+    ObservedRetention {
+        schedule,
+        backups,
+        locations: names.into_iter().map(|name| (name.to_owned(), view_location(stores, name))).collect(),
+        last_restore: restores.max(),
+        newest_run: newest_run(backups.iter().copied()),
+    }
+}
+
 /// What is known around a backup.
 pub fn observe_backup(
     backup: &EtcdBackup,
@@ -49,15 +73,15 @@ pub fn observe_backup(
     assignments: &RecentAssignments,
     now: Instant,
 ) -> ObservedBackup {
-    // Most backups ended long ago, and nothing around them matters to those.
-    let (members, nodes, superseded_by) = if is_terminal(backup) {
-        (Vec::new(), NodeUse::default(), None)
+    let schedule = schedule_of(backup).and_then(|name| stores.schedule(name));
+    let has_schedule = schedule.is_some();
+    // Most backups ended long ago, and the other backups do not matter to those.
+    let (nodes, superseded_by) = if is_terminal(backup) {
+        (NodeUse::default(), None)
     } else {
         let all = readable(&stores.backups);
         let others = || all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        let schedule = schedule_of(backup).and_then(|name| stores.schedule(name));
         (
-            seen_members(stores, liveness, now),
             assignments.node_use(others(), backup.uid().as_deref()),
             schedule.and_then(|schedule| superseding(backup, &schedule, others())),
         )
@@ -65,11 +89,12 @@ pub fn observe_backup(
     let NodeUse { busy, last_used } = nodes;
     ObservedBackup {
         location: view_location(stores, &backup.spec.location_ref.name),
-        members,
+        members: seen_members(stores, liveness, now),
         busy,
         last_used,
         execution_unchanged_for: unchanged_for(backup, liveness, now),
         superseded_by,
+        has_schedule,
         backup: backup.clone(),
     }
 }

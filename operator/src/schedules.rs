@@ -1,15 +1,22 @@
-//! The controller of EtcdBackupSchedules: makes the backups that are due, tidies records of failed ones.
+//! The controller of EtcdBackupSchedules: makes the backups that are due, tidies records of failed ones, marks the archives
+//! that the policy lets go.
+
+use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
-use lifeboat_crds::EtcdBackupSchedule;
+use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupStatus};
+use lifeboat_decisions::retention::{Mark, decide_retention};
 use lifeboat_decisions::schedule::{ScheduleDecision, decide_schedule};
 
 use crate::apply::{Lock, ReconcileError, Written};
 use crate::controller::{Context, Controller, Next, now};
 use crate::kind::{Kind, TouchedObject};
-use crate::observe::observe_schedule;
+use crate::observe::{observe_retention, observe_schedule};
 use crate::stores::{Guarded, Stores, readable};
+
+/// Until archives are judged again after some were: those that there was no room for follow.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The controller of EtcdBackupSchedules.
 pub struct Schedules;
@@ -48,8 +55,26 @@ impl Controller for Schedules {
         for backup in observed.backups.iter().filter(|backup| delete.contains(&backup.name_any())) {
             context.writer.delete_backup(backup).await?;
         }
+        let has_marked = mark_archives(context, schedule, &observed.backups).await?;
+        let requeue_after = if has_marked { requeue_after.min(SOON) } else { requeue_after };
         Ok(Next::after_write(written, Next::After(requeue_after)))
     }
+}
+
+/// Writes what the policy says of each archive, where that is new; whether anything was written.
+async fn mark_archives(
+    context: &Context,
+    schedule: &EtcdBackupSchedule,
+    backups: &[EtcdBackup],
+) -> Result<bool, ReconcileError> {
+    let borrowed: Vec<&EtcdBackup> = backups.iter().collect();
+    let marks = decide_retention(&observe_retention(schedule, &borrowed, &context.stores), now());
+    for Mark { name, status } in &marks {
+        let Some(backup) = backups.iter().find(|backup| backup.name_any() == *name) else { continue };
+        let current = EtcdBackupStatus { execution: None, ..backup.status.clone().unwrap_or_default() };
+        context.writer.apply_status(backup, &current, status, Lock::Version).await?;
+    }
+    Ok(!marks.is_empty())
 }
 
 fn schedules_on(location: &str, stores: &Stores) -> Vec<String> {

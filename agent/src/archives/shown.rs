@@ -59,7 +59,10 @@ fn human(bytes: i64) -> String {
 }
 
 /// Columns as wide as they must be, three blanks between them, as kubectl does it.
-fn write_table<const N: usize>(out: &mut (dyn Write + Send), rows: &[[String; N]]) -> io::Result<()> {
+///
+/// # Errors
+/// The output is gone.
+pub fn write_table<const N: usize>(out: &mut (dyn Write + Send), rows: &[[String; N]]) -> io::Result<()> {
     let mut widths = [0; N];
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -124,7 +127,11 @@ pub fn write_proof(
     }
 }
 
-fn write_value(out: &mut (dyn Write + Send), format: Format, value: &impl Serialize) -> io::Result<()> {
+/// JSON or YAML.
+///
+/// # Errors
+/// The output is gone.
+pub fn write_value(out: &mut (dyn Write + Send), format: Format, value: &impl Serialize) -> io::Result<()> {
     let text = match format {
         Format::Yaml => serde_norway::to_string(value).map_err(io::Error::other)?,
         Format::Json | Format::Table => serde_json::to_string_pretty(value).map_err(io::Error::other)? + "\n",

@@ -3,6 +3,7 @@
 //! The only place that starts and ends tasks.
 
 mod backups;
+mod errands;
 mod locations;
 
 use std::io;

@@ -60,7 +60,7 @@ pub enum IdentityError {
 /// The identity of this host, minted at the first call. Blocking.
 pub fn read_or_mint_host_id(state_dir: &Path) -> Result<HostId, IdentityError> {
     let path = state_dir.join(FILE);
-    if let Some(id) = read_host_id(&path)? {
+    if let Some(id) = read_file(&path)? {
         return Ok(id);
     }
     crashsafe::make_directory(state_dir, 0o700)?;
@@ -69,10 +69,18 @@ pub fn read_or_mint_host_id(state_dir: &Path) -> Result<HostId, IdentityError> {
         return Ok(minted);
     }
     // Another process was first; its identity is the host's.
-    read_host_id(&path)?.ok_or(IdentityError::NotAnId { path })
+    read_file(&path)?.ok_or(IdentityError::NotAnId { path })
 }
 
-fn read_host_id(path: &Path) -> Result<Option<HostId>, IdentityError> {
+/// The identity of this host, if it has one. Blocking.
+///
+/// # Errors
+/// The file cannot be read, or holds something else.
+pub fn read_host_id(state_dir: &Path) -> Result<Option<HostId>, IdentityError> {
+    read_file(&state_dir.join(FILE))
+}
+
+fn read_file(path: &Path) -> Result<Option<HostId>, IdentityError> {
     match std::fs::read(path) {
         Ok(bytes) => {
             let id = std::str::from_utf8(&bytes).ok().and_then(HostId::parse);

@@ -1,20 +1,22 @@
 //! One backup from its creation to its end: which agent takes it, what became of each try, when it is over.
 //!
-//! A run is over once, and nothing changes it afterwards. Its deadline and its number of tries are bounded, so that every
+//! A run is over once; what is done with its archive afterwards is [`aftercare`]'s business. Its deadline and its number of tries are bounded, so that every
 //! run ends. Progress stays in `status.execution`, which only the agent writes: everything said here goes through the
 //! etcd that is being read.
 
+pub mod aftercare;
 mod archive;
 mod attempts;
 mod obstacles;
 
+pub use aftercare::pin_of;
 pub(crate) use obstacles::unsupported_field;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::backup::{ArchiveFacts, BackupResult};
+use lifeboat_crds::backup::{ArchiveFacts, BackupResult, PinFacts};
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::{
     Assignment, BackupId, ConditionStatus, ConditionType, EtcdBackup, EtcdBackupStatus, NodeName, Reason, Task,
@@ -48,6 +50,8 @@ pub struct ObservedBackup {
     pub execution_unchanged_for: Duration,
     /// The run of a later slot that takes its place.
     pub superseded_by: Option<String>,
+    /// Whether the schedule that made it is still there.
+    pub has_schedule: bool,
 }
 
 /// What is to become of a backup.
@@ -59,10 +63,25 @@ pub struct BackupDecision {
     pub events: Vec<EventDraft>,
     /// When to look again if nothing happens; `None` where only a change can bring anything new.
     pub requeue_after: Option<Duration>,
+    /// Whether the object stays.
+    pub record: Record,
+}
+
+/// What becomes of the object of a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// It stays.
+    Stays,
+    /// It goes: its archive is gone. The events are then about the schedule, where there is one.
+    Goes,
 }
 
 /// Decides upon a backup.
 pub fn decide_backup(observed: &ObservedBackup, now: Timestamp) -> BackupDecision {
+    let conditions = observed.backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    if is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed) {
+        return aftercare::decide_aftercare(observed, now);
+    }
     let mut run = Run::of(observed, now);
     let next = run.decide();
     run.finish(next)
@@ -71,12 +90,10 @@ pub fn decide_backup(observed: &ObservedBackup, now: Timestamp) -> BackupDecisio
 /// What the next look at a backup is for.
 #[derive(Clone, Debug, PartialEq)]
 enum Next {
-    /// It is over; nothing changes any more.
-    Settled,
     /// It goes on.
     Waits { outcome: Outcome, phase: &'static str, look_again: Timestamp },
     /// It just ended well.
-    Completes,
+    Completes { pin: Option<PinFacts> },
     /// It just ended without success.
     Fails(TaskError),
 }
@@ -97,10 +114,6 @@ impl<'o> Run<'o> {
 
     fn decide(&mut self) -> Next {
         let (backup, superseded_by) = (&self.observed.backup, &self.observed.superseded_by);
-        let conditions = &self.status.conditions;
-        if is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed) {
-            return Next::Settled;
-        }
         // An archive that is there is never given up, whatever else is the matter.
         if let Some(facts) = self.own_result().and_then(|result| result.archive.clone()) {
             return self.complete(facts);
@@ -157,7 +170,7 @@ impl<'o> Run<'o> {
             Next::Waits { outcome, phase, look_again } => {
                 Next::Waits { outcome, phase, look_again: look_again.min(deadline) }
             }
-            Next::Settled | Next::Completes | Next::Fails(_) => next,
+            Next::Completes { .. } | Next::Fails(_) => next,
         }
     }
 
@@ -325,7 +338,7 @@ impl<'o> Run<'o> {
                         let silence = SignedDuration::try_from(crate::SILENCE).unwrap_or(SignedDuration::ZERO);
                         Next::Waits { outcome, phase, look_again: after(self.now, silence) }
                     }
-                    Next::Settled | Next::Completes | Next::Fails(_) => next,
+                    Next::Completes { .. } | Next::Fails(_) => next,
                 }
             }
             Err(words) => Next::Waits {
@@ -345,6 +358,7 @@ impl<'o> Run<'o> {
             last_used,
             execution_unchanged_for: _,
             superseded_by: _,
+            has_schedule: _,
         } = self.observed;
         choose_node(
             members,
@@ -382,9 +396,10 @@ impl<'o> Run<'o> {
 
     fn complete(&mut self, facts: ArchiveFacts) -> Next {
         self.fix_id();
+        let pin = facts.pin.clone();
         archive::copy_facts(&mut self.status, facts);
         self.events.push(EventDraft::new(EventReason::BackupSucceeded, archive::words(&self.status)));
-        Next::Completes
+        Next::Completes { pin }
     }
 
     fn fail(&mut self, reason: Reason, message: String) -> Next {
@@ -399,9 +414,12 @@ impl<'o> Run<'o> {
         let Self { observed, mut status, events, now } = self;
         status.execution = None;
         let (shown, phase, look_again) = match next {
-            Next::Settled => return BackupDecision { status, events, requeue_after: None },
             Next::Waits { outcome, phase, look_again } => (outcome.shown(), phase, Some(look_again)),
-            Next::Completes => (archive::shown(&observed.backup, &status), "Complete", None),
+            Next::Completes { pin } => {
+                let mut shown = archive::shown(&observed.backup, &status);
+                shown.extend(pin.and_then(|pin| aftercare::shown_pin(&pin, aftercare::Source::Bucket)));
+                (shown, "Complete", None)
+            }
             Next::Fails(error) => {
                 let (reason, message) = (error.reason(), error.message.clone());
                 status.failure = Some(error);
@@ -415,7 +433,7 @@ impl<'o> Run<'o> {
         status.phase = Some(phase.to_owned());
         status.conditions = merge_conditions(&status.conditions, &shown, generation, now);
         let requeue_after = look_again.filter(|time| *time < Timestamp::MAX).map(|time| until(time, now));
-        BackupDecision { status, events, requeue_after }
+        BackupDecision { status, events, requeue_after, record: Record::Stays }
     }
 }
 

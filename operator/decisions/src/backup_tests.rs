@@ -16,6 +16,7 @@ fn observed(backup: EtcdBackup) -> ObservedBackup {
         last_used: BTreeMap::new(),
         execution_unchanged_for: Duration::ZERO,
         superseded_by: None,
+        has_schedule: false,
     }
 }
 
@@ -25,7 +26,7 @@ fn seen(location: EtcdBackupLocation) -> LocationView {
 
 /// Applies the decision as the operator does; the agent's part stays. Gives the names of the events.
 fn step(observed: &mut ObservedBackup, second: i64) -> Vec<&'static str> {
-    let BackupDecision { status, events, requeue_after } = decide_backup(observed, at(second));
+    let BackupDecision { status, events, requeue_after, record: _ } = decide_backup(observed, at(second));
     assert_eq!(status.execution, None, "the execution is the agent's");
     let before = observed.backup.status.clone().unwrap_or_default();
     if status.assignment != before.assignment {
@@ -384,7 +385,7 @@ fn terminal_phase_ignores_new_work() {
     run.location = LocationView::Missing;
     run.execution_unchanged_for = Duration::from_secs(1_000);
     let decision = decide_backup(&run, at(100_000));
-    assert_eq!(decision, BackupDecision { status: failed, events: vec![], requeue_after: None });
+    assert_eq!(decision, BackupDecision { status: failed, events: vec![], requeue_after: None, record: Record::Stays });
 }
 
 #[test]

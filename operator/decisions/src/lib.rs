@@ -13,6 +13,7 @@ pub mod event;
 pub mod location;
 pub mod member;
 pub mod restore;
+pub mod retention;
 pub mod schedule;
 #[cfg(test)]
 mod situation;

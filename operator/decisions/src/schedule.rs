@@ -19,9 +19,10 @@ use lifeboat_crds::{
 use crate::conditions::{Shown, end_of_grace, human_duration, is_true, merge_conditions, since, unready_since};
 use crate::cron::{self, CronRefusal, CronSchedule, upcoming};
 use crate::event::EventDraft;
+use crate::retention::NewestRun;
 use crate::{LocationView, after, until};
 use due::{Due, runs_due};
-use records::{History, failed_beyond, summarize};
+use records::{History, failed_beyond, newest_finished, summarize};
 
 /// Longest pause between looks at a schedule.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
@@ -209,6 +210,14 @@ fn suspended(is_suspended: bool) -> Shown {
     let words =
         if is_suspended { "no runs are started; the annotation run-now still starts one" } else { "runs are started" };
     Shown::new(ConditionType::Suspended, is_suspended, Reason::Accepted, words)
+}
+
+/// How the newest run that is over ended.
+pub fn newest_run<'b>(backups: impl Iterator<Item = &'b EtcdBackup>) -> NewestRun {
+    match newest_finished(backups) {
+        Some(run) if run.failure.is_some() => NewestRun::Failed,
+        Some(_) | None => NewestRun::NotFailed,
+    }
 }
 
 /// The slot that a backup serves.

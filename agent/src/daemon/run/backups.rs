@@ -9,6 +9,7 @@ use lifeboat_crds::manifest::ManifestObject;
 use lifeboat_crds::{BackupId, ConditionType, EtcdBackup, Reason, Task, TaskError, label};
 use tokio_util::sync::CancellationToken;
 
+use super::errands::{Errand, ErrandRunner};
 use crate::archive::progress::Progress;
 use crate::backup::{BackupOrder, BackupRunner};
 use crate::daemon::assigned::Seen;
@@ -25,7 +26,11 @@ impl Assigned for EtcdBackup {
     fn seen<'o>(&'o self, uid: &'o str) -> Seen<'o> {
         let Some(status) = &self.status else { return Seen::of::<()>(uid, None, None, false) };
         let is = |type_| is_true(&status.conditions, type_);
-        let is_over = is(ConditionType::Complete) || is(ConditionType::Failed);
+        // A run is over with the backup; an errand begins only then.
+        let is_over = status.assignment.as_ref().is_some_and(|assignment| match errand_of(assignment.task) {
+            Some(_) => false,
+            None => is(ConditionType::Complete) || is(ConditionType::Failed),
+        });
         Seen::of(uid, status.assignment.as_ref(), status.execution.as_ref(), is_over)
     }
 }
@@ -34,6 +39,7 @@ impl Assigned for EtcdBackup {
 pub struct BackupCarrier {
     reporter: Reporter,
     runner: BackupRunner,
+    errands: ErrandRunner,
     highest: Arc<Mutex<HighestRevision>>,
     metrics: Arc<Metrics>,
 }
@@ -46,7 +52,8 @@ impl BackupCarrier {
         highest: Arc<Mutex<HighestRevision>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { reporter, runner, highest, metrics }
+        let (opener, cluster, turn) = (runner.opener.clone(), runner.cluster_uid.clone(), Arc::clone(&runner.turn));
+        Self { reporter, runner, errands: ErrandRunner::new(opener, cluster, turn), highest, metrics }
     }
 
     async fn work(
@@ -56,6 +63,9 @@ impl BackupCarrier {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Option<BackupResult> {
+        if let Some(errand) = errand_of(order.assignment.task) {
+            return self.errands.run(backup, errand, &order.assignment.time, progress, cancel).await;
+        }
         let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
         let result = match backup_order(backup, order, highest) {
             Err(error) => BackupResult::of_error(error),
@@ -81,6 +91,16 @@ impl Carrier<EtcdBackup> for BackupCarrier {
         let progress = Arc::new(Progress::default());
         let work = self.work(&backup, &order, &progress, &cancel);
         carry_out::<EtcdBackup, _>(&self.reporter, &order, &progress, &cancel, work).await;
+    }
+}
+
+/// The errand that a task is, if it is one.
+fn errand_of(task: Task) -> Option<Errand> {
+    match task {
+        Task::Verify => Some(Errand::Verify),
+        Task::Pin => Some(Errand::Pin),
+        Task::Delete => Some(Errand::Delete),
+        Task::Backup | Task::Import | Task::Probe | Task::Catalog | Task::Plan | Task::Order => None,
     }
 }
 

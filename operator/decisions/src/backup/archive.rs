@@ -25,7 +25,7 @@ pub(super) fn copy_facts(status: &mut EtcdBackupStatus, facts: ArchiveFacts) {
         completion_time,
         verification,
         encryption,
-        // Taken up by whoever shows pins.
+        // Shown by a condition.
         pin: _,
     } = facts;
     let human = |bytes: i64| u64::try_from(bytes).ok().map(Quantity::human);
@@ -81,7 +81,7 @@ pub(super) fn shown(backup: &EtcdBackup, status: &EtcdBackupStatus) -> Vec<Shown
     shown
 }
 
-fn verified(asked: VerificationLevel, reached: Option<VerificationLevel>) -> Shown {
+pub(super) fn verified(asked: VerificationLevel, reached: Option<VerificationLevel>) -> Shown {
     let is_reached = reached.is_some_and(|reached| reached >= asked);
     let level = reached.map_or("none", VerificationLevel::as_str);
     if is_reached {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use lifeboat_crds::condition::find;
 use lifeboat_crds::schedule::Retained;
 use lifeboat_crds::{ConditionType, EtcdBackup, ObjectName, Reason, Time, label};
 
@@ -61,20 +62,35 @@ pub(super) fn summarize(backups: &[EtcdBackup]) -> History {
     let failures = over.iter().take_while(|run| run.failure.is_some()).count();
     let newest = newest_first().next().and_then(|run| run.first());
     let good: Vec<&EtcdBackup> = backups.iter().filter(|backup| has_ended(backup, ConditionType::Complete)).collect();
-    let completions = || good.iter().filter_map(|backup| completion(backup));
+    let kept: Vec<&EtcdBackup> = good.iter().filter(|backup| !is_archive_missing(backup)).copied().collect();
     let retained = Retained {
-        count: i64::try_from(good.len()).unwrap_or(i64::MAX),
-        bytes: good.iter().filter_map(|backup| backup.status.as_ref()?.stored_size_bytes).sum(),
-        oldest: completions().min().map(Time),
+        count: i64::try_from(kept.len()).unwrap_or(i64::MAX),
+        bytes: kept.iter().filter_map(|backup| backup.status.as_ref()?.stored_size_bytes).sum(),
+        oldest: kept.iter().filter_map(|backup| completion(backup)).min().map(Time),
     };
     History {
         active,
         last_backup: newest.map(|backup| ObjectName::new(name_of(backup))),
-        last_success: completions().max(),
+        last_success: good.iter().filter_map(|backup| completion(backup)).max(),
         failures: i32::try_from(failures).unwrap_or(i32::MAX),
         finished: over.into_iter().next(),
         retained,
     }
+}
+
+/// The newest run that is over.
+pub(super) fn newest_finished<'b>(backups: impl Iterator<Item = &'b EtcdBackup>) -> Option<Finished> {
+    let mut runs: BTreeMap<Timestamp, Vec<&EtcdBackup>> = BTreeMap::new();
+    for backup in backups {
+        runs.entry(time_of(backup)).or_default().push(backup);
+    }
+    runs.values().rev().find_map(|run| finished(run))
+}
+
+/// Whether a good backup's archive is no longer where it was put.
+fn is_archive_missing(backup: &EtcdBackup) -> bool {
+    let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    find(conditions, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::ArchiveMissing.as_str())
 }
 
 /// Whether a backup goes on.

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 use lifeboat_crds::condition::find;
+use lifeboat_crds::schedule::Retention;
 use lifeboat_crds::{ConditionType, EtcdBackupLocation, EtcdBackupSchedule, Reason};
 
 use crate::LocationView;
@@ -11,6 +12,7 @@ use crate::backup::unsupported_field;
 use crate::conditions::{GoodReason, Outcome, is_true};
 use crate::cron::CronRefusal;
 use crate::location::{refuses_archives, unsupported};
+use crate::retention::policy_words;
 
 /// How the schedule stands.
 pub(super) fn judge(
@@ -33,11 +35,11 @@ pub(super) fn judge(
             let words = format!("location {name} does not exist: create the EtcdBackupLocation");
             Outcome::missing(Reason::LocationMissing, words, unready_since, now)
         }
-        LocationView::Seen(location) => judge_location(location, name),
+        LocationView::Seen(location) => judge_location(location, name, &schedule.spec.retention),
     }
 }
 
-fn judge_location(location: &EtcdBackupLocation, name: &str) -> Outcome {
+fn judge_location(location: &EtcdBackupLocation, name: &str, policy: &Retention) -> Outcome {
     if let Some(words) = unsupported(&location.spec) {
         return Outcome::failed(Reason::NotSupported, format!("location {name}: {words}"));
     }
@@ -53,7 +55,7 @@ fn judge_location(location: &EtcdBackupLocation, name: &str) -> Outcome {
     match ready.status.as_str() {
         "True" => Outcome::current(
             GoodReason::Accepted,
-            format!("backups go to location {name}; this version keeps them all (spec.retention has no effect yet)"),
+            format!("backups go to location {name}; kept are: {}", policy_words(policy)),
         ),
         "False" if is_true(conditions, ConditionType::Stalled) => Outcome::failed(reason, words),
         "False" => Outcome::troubled(reason, words),

@@ -1,0 +1,331 @@
+//! `lifeboat backup retention`: what a policy would keep and let go in a location, by the operator's own decider. Deletes
+//! only with `--apply`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use lifeboat_crds::backup::{ExpiryDecision, VerificationLevel};
+use lifeboat_crds::manifest::Manifest;
+use lifeboat_crds::schedule::Retention;
+use lifeboat_crds::{BackupId, layout};
+use lifeboat_decisions::retention::{Holding, Judged, NewestRun, Verdict, Why, Worth, judge_archives, slot_of_name};
+use lifeboat_storage::ListRequest;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::change::place_of;
+use super::right::{Right, confirm};
+use super::shown::{Format, write_table, write_value};
+use super::{ArchiveError, Place, READS, Shelf};
+use crate::keeping::{Deletion, delete_archive};
+
+/// Clocks that differ by more than this say nothing about age, seconds.
+const LARGEST_SKEW: i64 = 300;
+
+/// A policy, and where it is looked at.
+#[derive(Debug, clap::Args)]
+pub struct RetentionArguments {
+    /// Where.
+    #[command(flatten)]
+    place: Place,
+    /// The policy.
+    #[command(flatten)]
+    policy: Policy,
+    /// Only archives of this schedule; without it each schedule's are judged apart. Those made by hand always stay.
+    #[arg(long, value_name = "NAME")]
+    schedule: Option<String>,
+    /// Zone in which days, weeks, months and years begin.
+    #[arg(long, value_name = "ZONE", default_value = "Etc/UTC")]
+    time_zone: String,
+    /// Delete what the policy lets go. Without it nothing is changed.
+    #[arg(long)]
+    apply: bool,
+    /// Delete without asking.
+    #[arg(long, requires = "apply")]
+    yes: bool,
+    /// By what right.
+    #[command(flatten)]
+    right: Right,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What is kept; as in spec.retention of a schedule, but nothing by default.
+#[derive(Clone, Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Policy {
+    /// The newest so many.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=10_000))]
+    keep_last: i32,
+    /// The newest of so many hours.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=10_000))]
+    keep_hourly: i32,
+    /// The newest of so many days.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=10_000))]
+    keep_daily: i32,
+    /// The newest of so many weeks.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=10_000))]
+    keep_weekly: i32,
+    /// The newest of so many months.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=10_000))]
+    keep_monthly: i32,
+    /// The newest of so many years.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..=10_000))]
+    keep_yearly: i32,
+    /// Nothing older than this, days, whatever the other rules say.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(i32).range(1..=36_500))]
+    max_age_days: Option<i32>,
+    /// So many verified archives are never let go.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=1_000))]
+    minimum_healthy: i32,
+}
+
+impl Policy {
+    fn retention(&self) -> Retention {
+        let Self {
+            keep_last,
+            keep_hourly,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            keep_yearly,
+            max_age_days,
+            minimum_healthy,
+        } = self.clone();
+        Retention {
+            keep_last,
+            keep_hourly,
+            keep_daily,
+            keep_weekly,
+            keep_monthly,
+            keep_yearly,
+            max_age_days,
+            minimum_healthy,
+        }
+    }
+}
+
+/// One archive, judged.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    backup_id: BackupId,
+    name: String,
+    schedule: Option<String>,
+    snapshot_of: String,
+    decision: ExpiryDecision,
+    reasons: Vec<String>,
+    #[serde(skip)]
+    manifest: Manifest,
+}
+
+/// Shows what a policy keeps, and carries it out where asked to.
+///
+/// # Errors
+/// The location cannot be read whole, or not everything that was to go went.
+pub async fn run_retention(
+    arguments: RetentionArguments,
+    out: &mut (dyn Write + Send),
+    cancel: &CancellationToken,
+) -> Result<(), ArchiveError> {
+    let RetentionArguments { place, policy, schedule, time_zone, apply, yes, right, output } = arguments;
+    let zone = TimeZone::get(&time_zone)
+        .map_err(|_| ArchiveError::Refused(format!("{time_zone:?} is no time zone: use an IANA name")))?;
+    let shelf = Shelf::open(&place).await?;
+    if apply {
+        right.check(shelf.store.as_ref(), &shelf.cluster).await?;
+    }
+    let archives = survey(&shelf, cancel).await?;
+    let mut rows = judge(archives, &policy.retention(), &zone, schedule.as_deref(), Timestamp::now());
+    rows.sort_by(|one, other| other.backup_id.cmp(&one.backup_id));
+    write_rows(out, output, &rows)?;
+    if !apply {
+        return Ok(());
+    }
+    let mut going: Vec<Row> = rows.into_iter().filter(|row| row.decision == ExpiryDecision::Expire).collect();
+    if going.is_empty() {
+        return Ok(());
+    }
+    let question = format!("Delete {} archives from {} for good?", going.len(), shelf.store.describe());
+    confirm(out, yes, &question).await?;
+    // The oldest first.
+    going.reverse();
+    carry_out(&shelf, going, out, output, cancel).await
+}
+
+async fn carry_out(
+    shelf: &Shelf,
+    going: Vec<Row>,
+    out: &mut (dyn Write + Send),
+    output: Format,
+    cancel: &CancellationToken,
+) -> Result<(), ArchiveError> {
+    let mut stayed = Vec::new();
+    for row in going {
+        let by = "lifeboat backup retention".to_owned();
+        let deletion = Deletion { by, reasons: row.reasons, now: Timestamp::now() };
+        match delete_archive(&place_of(shelf, &row.manifest, cancel), &deletion).await {
+            Ok(()) if output == Format::Table => writeln!(out, "{} was deleted", row.backup_id)?,
+            Ok(()) => {}
+            Err(error) => stayed.push(format!("{}: {error}", row.backup_id)),
+        }
+    }
+    if stayed.is_empty() { Ok(()) } else { Err(ArchiveError::NotDeleted(stayed.join("\n"))) }
+}
+
+/// An archive as it lies there.
+struct Archive {
+    manifest: Manifest,
+    pin: Option<String>,
+    /// Size of the data that the manifest names.
+    stored: Option<u64>,
+    /// Why nothing may be deleted.
+    hold: Option<String>,
+}
+
+/// What one listing shows of a backup.
+#[derive(Default)]
+struct Listed {
+    has_manifest: bool,
+    is_pinned: bool,
+    data: BTreeMap<String, u64>,
+}
+
+/// Everything that lies there: one listing, then manifests and pins.
+async fn survey(shelf: &Shelf, cancel: &CancellationToken) -> Result<Vec<Archive>, ArchiveError> {
+    let mut listed: BTreeMap<BackupId, Listed> = BTreeMap::new();
+    let prefix = layout::backups_prefix(&shelf.cluster);
+    let mut request = ListRequest::under(prefix.clone());
+    loop {
+        let page = shelf.store.list(&request).await?;
+        for object in page.objects {
+            let Some((id, name)) = object.key.as_str().strip_prefix(&prefix).and_then(|rest| rest.split_once('/'))
+            else {
+                continue;
+            };
+            let Ok(id) = id.parse::<BackupId>() else { continue };
+            let found = listed.entry(id).or_default();
+            match name {
+                "manifest.json" => found.has_manifest = true,
+                "pin.json" => found.is_pinned = true,
+                data => drop(found.data.insert(data.to_owned(), object.size)),
+            }
+        }
+        let Some(next) = page.next else { break };
+        request.cursor = Some(next);
+    }
+    let before = Timestamp::now();
+    let theirs = shelf.store.server_time().await?.unwrap_or(before);
+    let is_skewed = (theirs.as_second() - before.as_second()).abs() > LARGEST_SKEW;
+    let hold = is_skewed.then(|| "the clocks of the store and of this host differ by more than 5 minutes".to_owned());
+    let hold = &hold;
+    let backups = listed.into_iter().filter(|(_, found)| found.has_manifest);
+    stream::iter(backups)
+        .map(|(id, found)| async move {
+            let manifest = shelf.manifest(&id).await?;
+            let pin = match found.is_pinned {
+                true => place_of(shelf, &manifest, cancel).pin().await?.map(|pin| pin.reason),
+                false => None,
+            };
+            let stored = found.data.get(&manifest.data).copied();
+            Ok(Archive { manifest, pin, stored, hold: hold.clone() })
+        })
+        .buffered(READS)
+        .try_collect()
+        .await
+}
+
+/// Judges archives, those of each schedule apart.
+fn judge(archives: Vec<Archive>, policy: &Retention, zone: &TimeZone, only: Option<&str>, now: Timestamp) -> Vec<Row> {
+    let schedules: BTreeSet<Option<String>> =
+        archives.iter().map(|archive| archive.manifest.object.schedule.clone()).collect();
+    let mut rows = Vec::new();
+    let mut rest = archives;
+    for schedule in schedules {
+        let (own, others): (Vec<Archive>, Vec<Archive>) =
+            rest.into_iter().partition(|archive| archive.manifest.object.schedule == schedule);
+        rest = others;
+        let verdicts = match &schedule {
+            Some(name) if only.is_none_or(|only| only == name) => {
+                let holdings: Vec<Holding> = own.iter().map(|archive| holding(name, archive)).collect();
+                // Runs that failed leave no archive: whether the newest did is not to be seen here.
+                let judged = Judged { holdings: &holdings, policy, zone, newest_run: NewestRun::NotFailed };
+                judge_archives(&judged, now)
+            }
+            Some(_) if only.is_some() => continue,
+            Some(_) | None => own.iter().map(|_| by_hand()).collect(),
+        };
+        rows.extend(own.into_iter().zip(verdicts).map(|(archive, verdict)| row(archive, verdict)));
+    }
+    rows
+}
+
+fn by_hand() -> Verdict {
+    let why = "made by hand: no policy lets it go".to_owned();
+    Verdict { decision: ExpiryDecision::Keep, reasons: vec![Why::NotCounted(why)] }
+}
+
+fn holding(schedule: &str, archive: &Archive) -> Holding {
+    let Archive { manifest, pin, stored, hold } = archive;
+    let asked = manifest.object.spec.verification.min(VerificationLevel::Content);
+    let level = manifest.verification.level;
+    let worth = match stored {
+        None => Worth::NotCounted("its data is gone".to_owned()),
+        Some(size) if i64::try_from(*size) != Ok(manifest.archive.size_bytes) => {
+            Worth::NotCounted("its data has another size than was written".to_owned())
+        }
+        Some(_) if level < asked => Worth::NotCounted(format!("verified at level {} only", level.as_str())),
+        Some(_) => Worth::Good,
+    };
+    Holding {
+        name: manifest.object.name.clone(),
+        slot: slot_of_name(schedule, &manifest.object.name).unwrap_or(manifest.start_time),
+        worth,
+        pin: pin.clone(),
+        hold: hold.clone(),
+    }
+}
+
+fn row(archive: Archive, verdict: Verdict) -> Row {
+    let Archive { manifest, pin: _, stored: _, hold: _ } = archive;
+    Row {
+        backup_id: manifest.backup_id.clone(),
+        name: manifest.object.name.clone(),
+        schedule: manifest.object.schedule.clone(),
+        snapshot_of: manifest.start_time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        decision: verdict.decision,
+        reasons: verdict.reasons.iter().map(Why::ranked).collect(),
+        manifest,
+    }
+}
+
+fn write_rows(out: &mut (dyn Write + Send), output: Format, rows: &[Row]) -> std::io::Result<()> {
+    match output {
+        Format::Json | Format::Yaml => write_value(out, output, &rows),
+        Format::Table => {
+            let mut table = vec![["BACKUP", "SCHEDULE", "SNAPSHOT OF", "DECISION", "REASONS"].map(str::to_owned)];
+            table.extend(rows.iter().map(|row| {
+                let decision = match row.decision {
+                    ExpiryDecision::Keep => "Keep",
+                    ExpiryDecision::Expire => "Expire",
+                };
+                [
+                    row.backup_id.to_string(),
+                    row.schedule.clone().unwrap_or_else(|| "-".to_owned()),
+                    row.snapshot_of.clone(),
+                    decision.to_owned(),
+                    row.reasons.join(", "),
+                ]
+            }));
+            write_table(out, &table)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "retention_tests.rs"]
+mod tests;
