@@ -123,13 +123,10 @@ impl BackupRunner {
 
     async fn open_location(&self, order: &BackupOrder) -> Result<OpenLocation, BackupError> {
         let location = self.opener.fetch(&order.object.spec.location_ref.name).await?;
-        let EtcdBackupLocationSpec { access_mode, encryption, s3, directory: _ } = &location.spec;
+        let EtcdBackupLocationSpec { access_mode, encryption, s3: _, directory: _ } = &location.spec;
         // The operator refuses these before; an agent that is newer or older must not write in the clear all the same.
         if encryption.is_some() {
             return Err(BackupError::NotSupported("spec.encryption of the location"));
-        }
-        if s3.as_ref().is_some_and(|s3| s3.object_lock.is_some()) {
-            return Err(BackupError::NotSupported("spec.s3.objectLock of the location"));
         }
         if order.object.spec.verification == VerificationLevel::Members {
             return Err(BackupError::NotSupported("spec.verification: Members"));

@@ -12,14 +12,15 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use lifeboat_crds::location::{
-    DirectoryLocation, EtcdBackupLocationSpec, S3Location, ServerSideEncryption as WantedEncryption,
-    ServerSideEncryptionType,
+    DirectoryLocation, EtcdBackupLocationSpec, ObjectLock as WantedLock, ObjectLockMode as WantedLockMode, S3Location,
+    ServerSideEncryption as WantedEncryption, ServerSideEncryptionType,
 };
 use lifeboat_crds::reference::{KeySelector, ObjectName};
-use lifeboat_crds::{EtcdBackupLocation, Reason};
+use lifeboat_crds::{EtcdBackupLocation, Reason, layout};
 use lifeboat_process::api_error::api_words;
 use lifeboat_storage::{
-    Credentials, DirectoryStore, ErrorClass, ObjectStore, S3Config, S3Store, ServerSideEncryption, StoreError,
+    Credentials, DirectoryStore, ErrorClass, ObjectLock, ObjectLockMode, ObjectStore, S3Config, S3Store,
+    ServerSideEncryption, StoreError,
 };
 
 /// Longest wait for the API server.
@@ -232,8 +233,7 @@ pub fn s3_config(location: &S3Location, credentials: Option<Credentials>, ca_bun
         insecure_skip_tls_verify,
         server_side_encryption,
         storage_class,
-        // Refused by the operator before any agent is asked.
-        object_lock: _,
+        object_lock,
     } = location;
     S3Config {
         bucket: bucket.clone(),
@@ -246,8 +246,19 @@ pub fn s3_config(location: &S3Location, credentials: Option<Credentials>, ca_bun
         insecure_skip_tls_verify: *insecure_skip_tls_verify,
         server_side_encryption: server_side_encryption.as_ref().map(encryption_of).unwrap_or_default(),
         storage_class: storage_class.clone(),
+        object_lock: object_lock.as_ref().map(lock_of),
         ..S3Config::default()
     }
+}
+
+/// Archives alone are locked: a pin must be removable, and a probe takes away what it wrote.
+fn lock_of(wanted: &WantedLock) -> ObjectLock {
+    let WantedLock { mode, days } = wanted;
+    let mode = match mode {
+        WantedLockMode::Governance => ObjectLockMode::Governance,
+        WantedLockMode::Compliance => ObjectLockMode::Compliance,
+    };
+    ObjectLock { mode, days: u32::try_from(*days).unwrap_or(0), locks: |key| layout::is_archive(key.as_str()) }
 }
 
 fn encryption_of(wanted: &WantedEncryption) -> ServerSideEncryption {

@@ -65,6 +65,15 @@ pub fn backup_of_data<'k>(uid: &str, key: &'k str) -> Option<(BackupId, &'k str)
     Some((backup.parse().ok()?, name))
 }
 
+/// Whether a key is of an archive itself, its manifest or its data, and none of the marks beside it.
+pub fn is_archive(key: &str) -> bool {
+    let mut parts = key.rsplit('/');
+    let (name, backup, backups) = (parts.next(), parts.next(), parts.next());
+    backups == Some("backups")
+        && backup.is_some_and(|backup| backup.parse::<BackupId>().is_ok())
+        && name.is_some_and(|name| name == "manifest.json" || name.starts_with("snapshot-"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +87,9 @@ mod tests {
         assert_eq!(backup_of_data("u", &data("u", &id, &name)), Some((id.clone(), name.as_str())));
         assert_eq!(backup_of_manifest("other", &manifest("u", &id)), None);
         assert_eq!(backup_of_data("u", &manifest("u", &id)), None);
+        assert!(is_archive(&manifest("u", &id)) && is_archive(&data("u", &id, &name)));
+        for other in [pin("u", &id), expired("u", &id), owner("u"), PROBE.to_owned()] {
+            assert!(!is_archive(&other), "{other}");
+        }
     }
 }

@@ -213,6 +213,58 @@ fn strip_nulls(mut object: Value) -> Value {
     object
 }
 
+/// A bucket that cannot do what the location asks for, and what a human asks for in the wrong words.
+async fn not_to_be_had(cluster: &Cluster) -> Result<()> {
+    let objects = cluster.s3_objects("locked", "x");
+    cluster.apply(&objects.secret()).await?;
+    cluster.apply(&objects.ca()).await?;
+    let lock = json!({"mode": "Governance", "days": 1});
+    cluster.apply(&with(objects.location(), "spec.s3.objectLock", lock)).await?;
+    let row = Row {
+        situation: "location with objectLock, bucket without",
+        resource: "etcdbl",
+        name: "locked",
+        ready: "False",
+        reason: "AccessDenied",
+        marker: Some("Stalled"),
+        kstatus: Kstatus::Failed,
+        words: &["without object lock", "spec.s3.objectLock"],
+    };
+    see(cluster, row, MINUTE).await.map(drop)
+}
+
+/// A finished backup that somebody pins, and tries to delete.
+async fn kept_for_ever(cluster: &Cluster, name: &str) -> Result<()> {
+    let annotate = async |what: &str| cluster.kubectl(&["annotate", "--overwrite", "etcdb", name, what]).await;
+    let row = |situation: &'static str, marker: &'static str, words: &'static [&'static str]| Row {
+        situation,
+        resource: "etcdb",
+        name,
+        ready: "True",
+        reason: "Succeeded",
+        marker: Some(marker),
+        kstatus: Kstatus::Current,
+        words,
+    };
+    let says = async |words: &'static str| {
+        let has =
+            |b: &Value| condition(b, "Ready").is_some_and(|ready| ready["message"].as_str().unwrap().contains(words));
+        cluster.wait_for("etcdb", name, MINUTE, has).await
+    };
+    annotate("etcd.lifeboat.dev/delete-archive=yes").await?;
+    says("nothing was deleted").await?;
+    let words = &["nothing was deleted", "must say"];
+    see(cluster, row("backup: delete-archive with a wrong value", "Complete", words), MINUTE).await?;
+    annotate("etcd.lifeboat.dev/pin=audit").await?;
+    let id = cluster.get("etcdb", name).await?.unwrap()["status"]["backupId"].as_str().unwrap().to_owned();
+    annotate(&format!("etcd.lifeboat.dev/delete-archive={id}")).await?;
+    says("is pinned").await?;
+    let words = &["nothing was deleted", "pinned (audit)"];
+    see(cluster, row("backup pinned, delete-archive", "Pinned", words), MINUTE).await?;
+    annotate("etcd.lifeboat.dev/delete-archive-").await?;
+    Ok(())
+}
+
 async fn not_supported_yet(cluster: &Cluster) -> Result<()> {
     let failed =
         |situation: &'static str, resource: &'static str, name: &'static str, words: &'static [&'static str]| Row {
@@ -229,13 +281,6 @@ async fn not_supported_yet(cluster: &Cluster) -> Result<()> {
         with(cluster.s3_objects("encrypted", "x").location(), "spec.encryption", json!({"recipients": ["age1qqqq"]}));
     cluster.apply(&encrypted).await?;
     see(cluster, failed("location with encryption", "etcdbl", "encrypted", &["encryption"]), MINUTE).await?;
-    let locked = with(
-        cluster.s3_objects("locked", "x").location(),
-        "spec.s3.objectLock",
-        json!({"mode": "Governance", "days": 1}),
-    );
-    cluster.apply(&locked).await?;
-    see(cluster, failed("location with objectLock", "etcdbl", "locked", &["objectLock"]), MINUTE).await?;
     cluster.apply(&with(backup("members", "good"), "spec.verification", json!("Members"))).await?;
     see(cluster, failed("backup with verification Members", "etcdb", "members", &["Members"]), MINUTE).await?;
     cluster
@@ -271,6 +316,7 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     };
     see(cluster, row, 3 * MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=Complete", "etcdb/slow", "--timeout=5s"]).await?;
+    kept_for_ever(cluster, "slow").await?;
 
     cluster.apply(&backup("nowhere", "no-such-location")).await?;
     let row = Row {
@@ -481,6 +527,7 @@ async fn every_situation_shows_what_the_table_says() -> Result<()> {
     ensure!(cluster.bed.s3().bucket_dir(BUCKET).exists());
     cluster.create_location("good").await?;
     bad_schedules(&cluster).await?;
+    not_to_be_had(&cluster).await?;
     not_supported_yet(&cluster).await?;
     bad_locations(&cluster).await?;
     directories(&cluster).await?;

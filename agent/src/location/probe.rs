@@ -68,6 +68,7 @@ impl Prober {
     }
 
     async fn try_writing(&self, store: &dyn ObjectStore) -> Result<bool, StoreError> {
+        store.check_lock().await?;
         let key = probe_key(&self.host_id)?;
         let written = Bytes::from(format!("{:016x}", rand::random::<u64>()));
         store.put(&key, written.clone(), PutMode::Overwrite).await?;

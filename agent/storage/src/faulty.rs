@@ -201,6 +201,10 @@ impl ObjectStore for FaultyStore {
         leave(fault, self.inner.abort_upload(upload).await)
     }
 
+    async fn check_lock(&self) -> Result<(), StoreError> {
+        self.inner.check_lock().await
+    }
+
     async fn server_time(&self) -> Result<Option<Timestamp>, StoreError> {
         let fault = self.enter(Operation::ServerTime).await?;
         leave(fault, self.inner.server_time().await)

@@ -24,7 +24,7 @@ pub use key::{KeyError, ObjectKey};
 pub use memory::MemoryStore;
 pub use probe::{Creation, create_once, probe_conditional_create};
 pub use retry::{RetryPolicy, retry};
-pub use s3::{Checksums, Credentials, S3Config, S3Store, ServerSideEncryption, Timeouts};
+pub use s3::{Checksums, Credentials, ObjectLock, ObjectLockMode, S3Config, S3Store, ServerSideEncryption, Timeouts};
 pub use store::{
     Checksum, ListCursor, ListPage, ListRequest, ListedObject, ObjectBody, ObjectMeta, ObjectStore, ObjectStream, Put,
     PutMode,

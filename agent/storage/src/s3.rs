@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use jiff::Timestamp;
 
-pub use self::client::{Checksums, Credentials, S3Config, ServerSideEncryption, Timeouts};
+pub use self::client::{Checksums, Credentials, ObjectLock, ObjectLockMode, S3Config, ServerSideEncryption, Timeouts};
 
 use self::answers::{Clock, encode_crc32, parse_checksum, parse_total_size, to_size, to_timestamp};
 use self::client::{Client, connect};
@@ -164,6 +164,7 @@ impl ObjectStore for S3Store {
             PutMode::CreateNew => (Some("*"), client.single_call(size)),
             PutMode::Overwrite => (None, client.data_call(size)),
         };
+        let lock = client.lock_of(key);
         let mut call = client
             .s3
             .put_object()
@@ -174,6 +175,8 @@ impl ObjectStore for S3Store {
             .set_server_side_encryption(client.encryption.sdk_kind())
             .set_ssekms_key_id(client.encryption.kms_key_id())
             .set_storage_class(client.storage_class.clone())
+            .set_object_lock_mode(lock.as_ref().map(|lock| lock.mode.clone()))
+            .set_object_lock_retain_until_date(lock.map(|lock| lock.until))
             .body(ByteStream::from(body))
             .customize()
             .config_override(settings);
@@ -299,6 +302,33 @@ impl ObjectStore for S3Store {
         match answer.map_err(|error| client.told.outcome(error, Some(&upload.key))) {
             Ok(_) | Err(StoreError::NotFound { .. }) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+
+    async fn check_lock(&self) -> Result<(), StoreError> {
+        let client = &self.client;
+        if !client.has_lock() {
+            return Ok(());
+        }
+        let asked = client
+            .s3
+            .get_object_lock_configuration()
+            .bucket(&client.bucket)
+            .customize()
+            .config_override(client.small_call())
+            .send()
+            .await;
+        match asked {
+            Ok(_) => Ok(()),
+            Err(error) if is_code(&error, "ObjectLockConfigurationNotFoundError") => {
+                Err(StoreError::InvalidConfiguration {
+                    words: format!(
+                        "bucket {:?} was made without object lock: make one with it, or remove spec.s3.objectLock",
+                        client.bucket
+                    ),
+                })
+            }
+            Err(error) => Err(client.told.outcome(error, None)),
         }
     }
 

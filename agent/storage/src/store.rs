@@ -168,6 +168,14 @@ pub trait ObjectStore: Send + Sync + Debug {
     /// The store's own clock (whole seconds, from its `Date` header); `None` where it has none but this host's.
     async fn server_time(&self) -> Result<Option<Timestamp>, StoreError>;
 
+    /// Whether the store can hold what is written against deletion, where that was asked for.
+    ///
+    /// # Errors
+    /// It cannot, or does not say.
+    async fn check_lock(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Reads an object from its start.
     async fn get(&self, key: &ObjectKey) -> Result<ObjectStream, StoreError> {
         self.get_from(key, 0).await

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lifeboat_storage::{
-    Checksum, Checksums, Credentials, ErrorClass, ListRequest, ObjectKey, ObjectStore, Part, PutMode, RetryPolicy,
-    S3Config, S3Store, StoreError, conformance, retry,
+    Checksum, Checksums, Credentials, ErrorClass, ListRequest, ObjectKey, ObjectLock, ObjectLockMode, ObjectStore,
+    Part, PutMode, RetryPolicy, S3Config, S3Store, StoreError, conformance, retry,
 };
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -371,4 +371,57 @@ async fn child_without_any_credentials() {
     let error = store.head(&key("a")).await.unwrap_err();
     assert_eq!(error.class(), ErrorClass::CredentialsMissing, "{error}");
     assert!(error.to_string().contains("credentialsSecretRef"), "{error}");
+}
+
+/// Header with the SHA-256 of no body, which this curl does not send by itself.
+const EMPTY_BODY: &str = "x-amz-content-sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Makes a bucket with object lock, by a stock client.
+fn make_locked_bucket(gateway: &Gateway, bucket: &str) {
+    let made = Command::new("curl")
+        .args(["--silent", "--show-error", "--fail", "--request", "PUT"])
+        .args(["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", &format!("{ACCESS_KEY}:{SECRET_KEY}")])
+        .args(["--header", "x-amz-bucket-object-lock-enabled: true", "--header", EMPTY_BODY])
+        .arg(format!("http://127.0.0.1:{}/{bucket}", gateway.port))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "curl: {}", String::from_utf8_lossy(&made.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_locked_cannot_be_deleted_and_what_is_not_can() {
+    let gateway = Gateway::start();
+    make_locked_bucket(&gateway, "locked");
+    let lock = ObjectLock {
+        mode: ObjectLockMode::Governance,
+        days: 1,
+        locks: |key| key.as_str().ends_with("manifest.json") || key.as_str().contains("snapshot-"),
+    };
+    let config = S3Config { bucket: "locked".into(), object_lock: Some(lock), ..gateway.config() };
+    let store = S3Store::connect(config).await.unwrap();
+    store.check_lock().await.unwrap();
+    let (manifest, data, mark) = (key("u/b/manifest.json"), key("u/b/snapshot-1-aa.db.zst"), key("u/b/pin.json"));
+    store.put(&manifest, Bytes::from_static(b"{}"), PutMode::CreateNew).await.unwrap();
+    store.put(&mark, Bytes::from_static(b"{}"), PutMode::Overwrite).await.unwrap();
+    let upload = store.begin_upload(&data).await.unwrap();
+    let receipt = upload.put_part(Part { number: 1, offset: 0, body: Bytes::from_static(b"archive") }).await.unwrap();
+    upload.complete(vec![receipt]).await.unwrap();
+    store.delete(&mark).await.unwrap();
+    for held in [&manifest, &data] {
+        let error = store.delete(held).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Held, "{held}: {error}");
+        store.head(held).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_without_object_lock_says_so_before_anything_is_written() {
+    let gateway = Gateway::start();
+    let lock = ObjectLock { mode: ObjectLockMode::Compliance, days: 1, locks: |_| true };
+    let store = S3Store::connect(S3Config { object_lock: Some(lock), ..gateway.config() }).await.unwrap();
+    let error = store.check_lock().await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Misconfigured, "{error}");
+    assert!(error.to_string().contains("objectLock"), "{error}");
+    let without = gateway.store().await;
+    without.check_lock().await.unwrap();
 }

@@ -135,7 +135,6 @@ fn every_situation_looks_as_the_table_says() {
 
     for (spec, words) in [
         (json!({"encryption": {"recipients": ["age1"]}}), "spec.encryption"),
-        (json!({"s3": {"objectLock": {"mode": "Governance", "days": 1}}}), "spec.s3.objectLock"),
         (json!({"s3": {"insecureSkipTLSVerify": true}}), "spec.s3.insecureSkipTLSVerify"),
     ] {
         let mut refused = observed(json!({"spec": spec}));

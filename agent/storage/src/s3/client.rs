@@ -12,9 +12,11 @@ use aws_sdk_s3::config::{
     Builder, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedCredentialsProvider,
     SharedHttpClient, StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::types::{ServerSideEncryption as SdkEncryption, StorageClass};
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ObjectLockMode as SdkLockMode, ServerSideEncryption as SdkEncryption, StorageClass};
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -53,10 +55,53 @@ pub struct S3Config {
     pub server_side_encryption: ServerSideEncryption,
     /// Storage class of what is written.
     pub storage_class: Option<String>,
+    /// Object lock on some of what is written.
+    pub object_lock: Option<ObjectLock>,
     /// Off only for stores that refuse checksum headers.
     pub checksums: Checksums,
     /// Limits of single calls.
     pub timeouts: Timeouts,
+}
+
+/// Holds what is written against deletion. The bucket must have been made for it.
+#[derive(Debug, Clone, Copy)]
+pub struct ObjectLock {
+    /// Who can lift it.
+    pub mode: ObjectLockMode,
+    /// How long, days from when it is written.
+    pub days: u32,
+    /// What is locked: marks and probes must stay deletable.
+    pub locks: fn(&ObjectKey) -> bool,
+}
+
+/// Who can lift an object lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectLockMode {
+    /// Those with the right to.
+    Governance,
+    /// Nobody.
+    Compliance,
+}
+
+impl ObjectLock {
+    fn of(&self, key: &ObjectKey, now: Timestamp) -> Option<Lock> {
+        let Self { mode, days, locks } = self;
+        if !locks(key) {
+            return None;
+        }
+        let mode = match mode {
+            ObjectLockMode::Governance => SdkLockMode::Governance,
+            ObjectLockMode::Compliance => SdkLockMode::Compliance,
+        };
+        let until = now.as_second().saturating_add(i64::from(*days).saturating_mul(86_400));
+        Some(Lock { mode, until: DateTime::from_secs(until) })
+    }
+}
+
+/// The lock of one object.
+pub(super) struct Lock {
+    pub(super) mode: SdkLockMode,
+    pub(super) until: DateTime,
 }
 
 /// Keys of an account.
@@ -160,6 +205,7 @@ pub(super) struct Client {
     prefix: String,
     pub(super) encryption: ServerSideEncryption,
     pub(super) storage_class: Option<StorageClass>,
+    object_lock: Option<ObjectLock>,
     pub(super) checksums: Checksums,
     /// Under TLS the body's own signature (a SHA-256 of every part) buys nothing that TLS and CRC32 do not give.
     pub(super) is_encrypted_transport: bool,
@@ -174,6 +220,16 @@ impl Client {
 
     pub(super) fn full_key(&self, key: &ObjectKey) -> String {
         self.full_name(key.as_str())
+    }
+
+    /// The lock that an object written now gets.
+    pub(super) fn lock_of(&self, key: &ObjectKey) -> Option<Lock> {
+        self.object_lock.as_ref()?.of(key, Timestamp::now())
+    }
+
+    /// Whether anything is locked.
+    pub(super) fn has_lock(&self) -> bool {
+        self.object_lock.is_some()
     }
 
     pub(super) fn own_name<'a>(&self, full: &'a str) -> Option<&'a str> {
@@ -228,6 +284,7 @@ pub(super) async fn connect(config: S3Config) -> Result<Client, StoreError> {
         insecure_skip_tls_verify,
         server_side_encryption,
         storage_class,
+        object_lock,
         checksums,
         timeouts,
     } = config;
@@ -279,6 +336,7 @@ pub(super) async fn connect(config: S3Config) -> Result<Client, StoreError> {
         prefix,
         encryption: server_side_encryption,
         storage_class: storage_class.as_deref().map(StorageClass::from),
+        object_lock,
         checksums,
         is_encrypted_transport,
         told,

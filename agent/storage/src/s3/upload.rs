@@ -23,6 +23,7 @@ pub(super) struct S3Upload {
 impl S3Upload {
     pub(super) async fn begin(store: S3Store, key: &ObjectKey) -> Result<Self, StoreError> {
         let client = &store.client;
+        let lock = client.lock_of(key);
         let answer = client
             .s3
             .create_multipart_upload()
@@ -32,6 +33,8 @@ impl S3Upload {
             .set_server_side_encryption(client.encryption.sdk_kind())
             .set_ssekms_key_id(client.encryption.kms_key_id())
             .set_storage_class(client.storage_class.clone())
+            .set_object_lock_mode(lock.as_ref().map(|lock| lock.mode.clone()))
+            .set_object_lock_retain_until_date(lock.map(|lock| lock.until))
             .customize()
             .config_override(client.small_call())
             .send()
