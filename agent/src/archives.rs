@@ -11,6 +11,7 @@ mod file;
 mod retention;
 mod right;
 mod shown;
+mod trust;
 
 use std::cmp::Reverse;
 use std::io::Write;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use lifeboat_crds::manifest::Manifest;
-use lifeboat_crds::signing::KnownKeys;
+use lifeboat_crds::signing::{KnownKeys, SignatureState};
 use lifeboat_crds::{BackupId, layout};
 use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -29,9 +30,11 @@ use self::fetch::{FetchError, Target, prove};
 use self::file::{FileError, LocationFile, StoreKeys};
 use self::retention::{RetentionArguments, run_retention};
 use self::shown::Format;
+use self::trust::{Trust, Trusted};
+use crate::host::keys::KeysError;
 use crate::keeping::KeepError;
 use crate::location::LocationError;
-use crate::manifest::{ManifestError, fetch_manifest};
+use crate::manifest::{FoundManifest, ManifestError, fetch_manifest};
 
 /// Manifests read at once.
 const READS: usize = 16;
@@ -102,6 +105,9 @@ pub struct Place {
     /// Keys of the store.
     #[command(flatten)]
     keys: StoreKeys,
+    /// Whose signatures are believed.
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// One archive.
@@ -155,6 +161,15 @@ pub enum ArchiveError {
         /// What was asked for.
         wanted: String,
     },
+    /// A key named by a human is none.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// A manifest was altered: neither it nor its archive is to be believed.
+    #[error(
+        "the signature of backup {0} is INVALID: its manifest was altered after it was written. Look at who writes there, \
+         and use another backup"
+    )]
+    Altered(BackupId),
     /// A manifest cannot be read.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -180,6 +195,7 @@ impl ArchiveError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::File(_)
+            | Self::Keys(_)
             | Self::SeveralClusters { .. }
             | Self::NoSuchCluster { .. }
             | Self::Empty(_)
@@ -189,6 +205,7 @@ impl ArchiveError {
             | Self::Fetch(FetchError::Exists(_)) => 4,
             Self::Location(_)
             | Self::Store(_)
+            | Self::Altered(_)
             | Self::Manifest(_)
             | Self::Fetch(_)
             | Self::Keep(_)
@@ -214,21 +231,28 @@ pub async fn run_archive_command(
             Ok(shown::write_list(out, output, &manifests)?)
         }
         ArchiveCommand::Describe { which, output } => {
-            let (_, manifest) = Shelf::open_one(&which).await?;
-            Ok(shown::write_manifest(out, output, &manifest)?)
+            let (shelf, found) = Shelf::open_one(&which).await?;
+            shown::write_manifest(out, output, &found)?;
+            shelf.remark_keys(&found);
+            refuse_altered(&found)
         }
         ArchiveCommand::Verify { which, output } => {
-            let (shelf, manifest) = Shelf::open_one(&which).await?;
-            let facts = prove(shelf.store.as_ref(), &shelf.data_key(&manifest)?, &manifest, None, cancel).await?;
-            Ok(shown::write_proof(out, output, &manifest, &facts, None)?)
+            let (shelf, found) = Shelf::open_one(&which).await?;
+            refuse_altered(&found)?;
+            let manifest = &found.manifest;
+            let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, None, cancel).await?;
+            shelf.remark_keys(&found);
+            Ok(shown::write_proof(out, output, &found, &facts, None)?)
         }
         ArchiveCommand::Fetch { which, file, output } => {
-            let (shelf, manifest) = Shelf::open_one(&which).await?;
-            let target = Target::new(&file, &manifest)?;
+            let (shelf, found) = Shelf::open_one(&which).await?;
+            refuse_altered(&found)?;
+            let manifest = &found.manifest;
+            let target = Target::new(&file, manifest)?;
             let path = target.path().to_owned();
-            let facts =
-                prove(shelf.store.as_ref(), &shelf.data_key(&manifest)?, &manifest, Some(target), cancel).await?;
-            Ok(shown::write_proof(out, output, &manifest, &facts, Some(&path))?)
+            let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, Some(target), cancel).await?;
+            shelf.remark_keys(&found);
+            Ok(shown::write_proof(out, output, &found, &facts, Some(&path))?)
         }
         ArchiveCommand::Delete(arguments) => run_delete(arguments, out, cancel).await,
         ArchiveCommand::Pin(arguments) => run_pin(arguments, out, cancel).await,
@@ -237,28 +261,39 @@ pub async fn run_archive_command(
     }
 }
 
+/// An altered manifest is worse than none: what it says of the archive proves nothing.
+fn refuse_altered(found: &FoundManifest) -> Result<(), ArchiveError> {
+    match &found.signature {
+        SignatureState::Valid(_) | SignatureState::Unknown(_) | SignatureState::Unsigned => Ok(()),
+        SignatureState::Invalid => Err(ArchiveError::Altered(found.manifest.backup_id.clone())),
+    }
+}
+
 /// The archives of one cluster.
 struct Shelf {
     store: Arc<dyn ObjectStore>,
     cluster: String,
+    trusted: Trusted,
 }
 
 impl Shelf {
     async fn open(place: &Place) -> Result<Self, ArchiveError> {
+        let trusted = place.trust.read()?;
         let store = LocationFile::read(&place.location)?.open(&place.keys).await?;
         let cluster = match &place.cluster {
             Some(cluster) => known_cluster(store.as_ref(), cluster).await?,
             None => only_cluster(store.as_ref()).await?,
         };
-        Ok(Self { store, cluster })
+        Ok(Self { store, cluster, trusted })
     }
 
-    async fn open_one(which: &Which) -> Result<(Self, Manifest), ArchiveError> {
+    async fn open_one(which: &Which) -> Result<(Self, FoundManifest), ArchiveError> {
         let shelf = Self::open(&which.place).await?;
         let missing = || ArchiveError::NoSuchArchive { place: shelf.store.describe(), wanted: which.backup.clone() };
         let Ok(id) = which.backup.parse::<BackupId>() else {
             // `latest`, or the name of an EtcdBackup; of several of one name the newest.
-            let is_meant = |manifest: &Manifest| which.backup == "latest" || manifest.object.name == which.backup;
+            let is_meant =
+                |found: &FoundManifest| which.backup == "latest" || found.manifest.object.name == which.backup;
             let found = shelf.manifests().await?.into_iter().find(is_meant);
             return match found {
                 Some(manifest) => Ok((shelf, manifest)),
@@ -298,19 +333,32 @@ impl Shelf {
         Ok(exist.into_iter().flatten().collect())
     }
 
-    async fn manifest(&self, id: &BackupId) -> Result<Manifest, ArchiveError> {
-        let found = fetch_manifest(self.store.as_ref(), &self.cluster, id, &KnownKeys::default()).await?;
-        Ok(found.manifest)
+    async fn manifest(&self, id: &BackupId) -> Result<FoundManifest, ArchiveError> {
+        Ok(fetch_manifest(self.store.as_ref(), &self.cluster, id, self.known()).await?)
     }
 
     /// Every manifest, the newest snapshot first: by when it was begun to be read, not by when the backup was asked for or
     /// ended. One that cannot be read is an error: a list with holes would mislead.
-    async fn manifests(&self) -> Result<Vec<Manifest>, ArchiveError> {
+    async fn manifests(&self) -> Result<Vec<FoundManifest>, ArchiveError> {
         let ids = self.ids().await?;
         let read = stream::iter(ids).map(|id| async move { self.manifest(&id).await }).buffered(READS);
-        let mut manifests: Vec<Manifest> = read.try_collect().await?;
-        manifests.sort_by_key(|manifest| Reverse((manifest.start_time, manifest.snapshot.revision)));
+        let mut manifests: Vec<FoundManifest> = read.try_collect().await?;
+        manifests
+            .sort_by_key(|FoundManifest { manifest, .. }| Reverse((manifest.start_time, manifest.snapshot.revision)));
         Ok(manifests)
+    }
+
+    fn known(&self) -> &KnownKeys {
+        &self.trusted.known
+    }
+
+    /// Keys of this host that could not be read matter only where a signature could not be judged.
+    fn remark_keys(&self, found: &FoundManifest) {
+        if matches!(found.signature, SignatureState::Unknown(_)) {
+            for words in &self.trusted.remarks {
+                let _ = writeln!(std::io::stderr(), "lifeboat: {words}");
+            }
+        }
     }
 
     fn data_key(&self, manifest: &Manifest) -> Result<ObjectKey, StoreError> {

@@ -33,23 +33,32 @@ use crate::etcd::snapshot::{SnapshotLimits, SnapshotRequest};
 use crate::etcd::status::fetch_member;
 use crate::host::files::{HostOptions, HostView, read_host};
 use crate::host::fingerprint::read_fingerprints;
-use crate::host::keys::HostKeys;
+use crate::host::identity::HostId;
+use crate::keyring::Keyring;
+use crate::location::ownership::{Claim, Ownership, OwnershipError};
 use crate::location::{LocationError, LocationOpener};
 
 /// Silence of etcd after which a stream is given up.
 const NO_PROGRESS: Duration = Duration::from_secs(20);
+
+/// For how long a store that does not say whose prefix it is is asked again.
+const OWNER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What every backup of this agent needs.
 #[derive(Clone, Debug)]
 pub struct BackupRunner {
     /// Opens locations.
     pub opener: LocationOpener,
+    /// Signs manifests.
+    pub keyring: Arc<Keyring>,
     /// How the host is read.
     pub host: HostOptions,
     /// This node.
     pub node: NodeName,
     /// UID of the kube-system namespace.
     pub cluster_uid: String,
+    /// Identity of this host: whether it may write.
+    pub host_id: HostId,
     /// Directory below which each run spools.
     pub spool_dir: PathBuf,
     /// Version of this program.
@@ -88,12 +97,13 @@ impl BackupRunner {
         progress.enter(Stage::Preparing);
         let ended = || if cancel.is_cancelled() { BackupError::Interrupted } else { BackupError::Late };
         let location = within(deadline, cancel, self.open_location(order)).await.ok_or_else(ended)??;
-        let keys = HostKeys::default();
+        let keys = within(deadline, cancel, self.keyring.current()).await.ok_or_else(ended)?;
         let shelf = Shelf::new(&location, &self.cluster_uid, &order.backup_id, &keys, cancel);
         if let Some(manifest) = within(deadline, cancel, shelf.adopt()).await.ok_or_else(ended)?? {
             tracing::info!(backup = %order.backup_id, "the archive is there already");
             return Ok(archive_facts(&manifest, &shelf.manifest_uri()?));
         }
+        within(deadline, cancel, self.check_ownership(&location, cancel)).await.ok_or_else(ended)??;
         progress.enter(Stage::Waiting);
         let turn = within(deadline, cancel, self.turn.acquire()).await.ok_or_else(ended)?;
         let _turn = turn.map_err(|_closed| BackupError::Interrupted)?;
@@ -119,6 +129,19 @@ impl BackupRunner {
             build_manifest(&Made { runner: self, order, source: &source, transferred: &transferred, data, begun, now });
         let published = shelf.publish(manifest).await?;
         Ok(archive_facts(&published, &shelf.manifest_uri()?))
+    }
+
+    /// Nothing is written where others own the prefix. One that nobody owns is claimed, as a probe would.
+    async fn check_ownership(&self, location: &OpenLocation, cancel: &CancellationToken) -> Result<(), OwnershipError> {
+        let OpenLocation { store, is_conditional } = location;
+        let (store, cluster, me) = (store.as_ref(), self.cluster_uid.as_str(), &self.host_id);
+        let ownership = Ownership { store, cluster, me, patience: OWNER_PATIENCE, cancel };
+        match ownership.check().await {
+            Err(OwnershipError::Unclaimed { .. }) => {
+                ownership.settle(&Claim::default(), *is_conditional, Timestamp::now()).await.map(drop)
+            }
+            checked => checked,
+        }
     }
 
     async fn open_location(&self, order: &BackupOrder) -> Result<OpenLocation, BackupError> {

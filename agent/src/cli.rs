@@ -1,5 +1,7 @@
 //! The command line. No I/O; what a command does is its own room's business.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -24,6 +26,12 @@ pub enum Command {
     /// Look at archives in a location, prove them, fetch them, pin and delete them; needs no API server.
     #[command(subcommand)]
     Backup(Box<ArchiveCommand>),
+    /// Make a signing key of this host's own, for use without an API server; agents sign with the installation's key.
+    Keygen {
+        /// Directory of Lifeboat's state on this host.
+        #[arg(long, env = "LIFEBOAT_STATE_DIR", default_value = "/var/lib/lifeboat")]
+        state_dir: PathBuf,
+    },
     /// Print completion for a shell, such as `source <(lifeboat completion bash)`.
     Completion {
         /// Which shell.

@@ -2,6 +2,7 @@
 //!
 //! Reads Secrets and ConfigMaps by name through the API; writes nothing. What is wrong becomes a reason and words.
 
+pub mod ownership;
 pub mod probe;
 
 use std::collections::BTreeMap;
@@ -10,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use lifeboat_crds::location::{
     DirectoryLocation, EtcdBackupLocationSpec, ObjectLock as WantedLock, ObjectLockMode as WantedLockMode, S3Location,
     ServerSideEncryption as WantedEncryption, ServerSideEncryptionType,
 };
 use lifeboat_crds::reference::{KeySelector, ObjectName};
-use lifeboat_crds::{EtcdBackupLocation, Reason, layout};
+use lifeboat_crds::{EtcdBackupLocation, EtcdMember, Reason, layout};
 use lifeboat_process::api_error::api_words;
 use lifeboat_storage::{
     Credentials, DirectoryStore, ErrorClass, ObjectLock, ObjectLockMode, ObjectStore, S3Config, S3Store,
@@ -125,6 +127,16 @@ impl LocationOpener {
         bounded(format!("EtcdBackupLocation {name:?}"), self.api::<EtcdBackupLocation>().get_opt(name))
             .await?
             .ok_or_else(|| LocationError::Missing(name.to_owned()))
+    }
+
+    /// Reads every EtcdMember.
+    ///
+    /// # Errors
+    /// The API server does not answer, or this agent may not list them.
+    pub async fn fetch_members(&self) -> Result<Vec<EtcdMember>, LocationError> {
+        let params = ListParams::default();
+        let listed = bounded("the list of EtcdMembers".to_owned(), self.api::<EtcdMember>().list(&params)).await?;
+        Ok(listed.items)
     }
 
     /// A client for what a location describes. Asks nothing of the store yet.

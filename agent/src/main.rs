@@ -9,6 +9,7 @@ mod daemon;
 mod etcd;
 mod host;
 mod keeping;
+mod keyring;
 mod location;
 mod manifest;
 
@@ -23,6 +24,7 @@ use lifeboat_process::signals::stop_on_signal;
 use crate::archives::{ArchiveCommand, run_archive_command};
 use crate::cli::{Cli, Command};
 use crate::daemon::config::{AgentArguments, Config};
+use crate::host::keys::{KeyDirectory, KeysError};
 
 /// Reading, verifying, compressing and uploading go on at once; every further thread costs memory.
 const WORKER_THREADS: usize = 2;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Agent(arguments) => run_agent(*arguments),
         Command::Backup(command) => run_on_archives(*command),
+        Command::Keygen { state_dir } => make_host_key(&state_dir),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -51,6 +54,19 @@ fn run_on_archives(command: ArchiveCommand) -> ExitCode {
         Err((code, words)) => {
             let _ = writeln!(std::io::stderr(), "lifeboat: {words}");
             ExitCode::from(code)
+        }
+    }
+}
+
+fn make_host_key(state_dir: &std::path::Path) -> ExitCode {
+    match KeyDirectory::below(state_dir).generate() {
+        Ok((id, public)) => {
+            let _ = writeln!(std::io::stdout(), "key {id} was made; its public part is {}", public.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "lifeboat: {error}");
+            ExitCode::from(if matches!(error, KeysError::Exists(_)) { 4 } else { 1 })
         }
     }
 }

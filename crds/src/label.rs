@@ -12,7 +12,7 @@ pub const PIN: &str = "etcd.lifeboat.dev/pin";
 pub const DELETE_ARCHIVE: &str = "etcd.lifeboat.dev/delete-archive";
 /// Annotation on a backup found in the bucket: its backupId.
 pub const IMPORTED: &str = "etcd.lifeboat.dev/imported";
-/// Annotation on a location: claims a prefix that another installation owns.
+/// Annotation on a location: claims a prefix that other hosts own; the value must be the UID of the cluster's kube-system.
 pub const TAKE_OVER: &str = "etcd.lifeboat.dev/take-over";
 /// Label of nodes that carry a control plane (kubeadm's).
 pub const CONTROL_PLANE_NODE: &str = "node-role.kubernetes.io/control-plane";

@@ -244,6 +244,15 @@ pub struct Owner {
     pub hosts: Vec<String>,
 }
 
+/// Most hosts that `owner.json` lists.
+pub const MOST_OWNERS: usize = 64;
+
+/// The annotation by which a location's prefix is claimed, as far as a result may repeat it. A UID is shorter.
+pub fn take_over(location: &EtcdBackupLocation) -> Option<String> {
+    let annotations = location.metadata.annotations.as_ref()?;
+    Some(annotations.get(crate::label::TAKE_OVER)?.chars().take(64).collect())
+}
+
 /// A count of archives.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArchiveSummary {
@@ -290,6 +299,10 @@ pub struct LocationResult {
     /// What `owner.json` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
+    /// The annotation `etcd.lifeboat.dev/take-over` as the agent saw it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub take_over: Option<String>,
     /// What a listing found (Catalog).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogReport>,

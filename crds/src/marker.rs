@@ -8,11 +8,32 @@ use crate::identifier::BackupId;
 use crate::location::Owner;
 
 /// `owner.json` as stored: the hosts that may write and delete below a cluster's prefix.
-pub type OwnerDocument = Envelope<Owner>;
+pub type OwnerDocument = Envelope<OwnerRecord>;
 /// `pin.json` as stored.
 pub type PinDocument = Envelope<Pin>;
 /// `expired.json` as stored.
 pub type ExpiredDocument = Envelope<Expired>;
+
+/// `owner.json`: whose prefix it is, and whether it was taken from others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OwnerRecord {
+    /// Cluster and hosts.
+    #[serde(flatten)]
+    pub owner: Owner,
+    /// The last take-over, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_over: Option<TakenOver>,
+}
+
+/// Somebody declared hosts to be the owners that were not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenOver {
+    /// Id of the host whose agent did it.
+    pub by: String,
+    /// When, by that host's clock.
+    pub time: Timestamp,
+}
 
 /// `pin.json`: while it is there, no policy deletes the archive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

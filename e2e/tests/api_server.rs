@@ -180,7 +180,8 @@ async fn an_agent_may_touch_only_its_own_work(cluster: &Cluster) -> Result<()> {
 
 async fn the_operator_may_read_no_secret(cluster: &Cluster) -> Result<()> {
     let user = format!("--as=system:serviceaccount:{}:lifeboat-operator", cluster.namespace);
-    for args in [["get", "secrets"], ["get", "configmaps"], ["get", "nodes"]] {
+    let secret = "secret/lifeboat-installation";
+    for args in [["get", "secrets"], ["get", secret], ["delete", secret], ["get", "configmaps"], ["get", "nodes"]] {
         forbidden(cluster.kubectl(&[user.as_str(), args[0], args[1]]).await, "forbidden").await?;
     }
     Ok(())

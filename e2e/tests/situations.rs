@@ -386,6 +386,46 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
+/// A prefix whose owner.json lists another host, as after a restore from another cluster's backup; then taken over.
+async fn archives_of_others(cluster: &Cluster) -> Result<()> {
+    let uid = cluster.bed.kubectl(&["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"]).await?;
+    let prefix = cluster.bed.s3().bucket_dir(BUCKET).join("theirs").join(&uid);
+    std::fs::create_dir_all(&prefix)?;
+    let owner = json!({"formatVersion": "1.0", "payload": {"uid": uid, "hosts": ["0123456789abcdef0123456789abcdef"]}});
+    std::fs::write(prefix.join("owner.json"), owner.to_string())?;
+    cluster.apply(&cluster.s3_objects("theirs", "theirs").all()).await?;
+    let words: &[&str] = &["01234567", "etcd.lifeboat.dev/take-over"];
+    let row = |situation: &'static str, resource: &'static str, name: &'static str, marker: &'static str| Row {
+        situation,
+        resource,
+        name,
+        ready: "False",
+        reason: "OwnedByAnother",
+        marker: Some(marker),
+        kstatus: Kstatus::Failed,
+        words,
+    };
+    see(cluster, row("location: archives of other hosts", "etcdbl", "theirs", "Stalled"), MINUTE).await?;
+    cluster.apply(&schedule("on-theirs", "@daily", "theirs")).await?;
+    see(cluster, row("schedule on a location of other hosts", "etcdbs", "on-theirs", "Stalled"), MINUTE).await?;
+    cluster.apply(&backup("to-theirs", "theirs")).await?;
+    see(cluster, row("backup to a location of other hosts", "etcdb", "to-theirs", "Failed"), 3 * MINUTE).await?;
+    ensure!(std::fs::read_dir(&prefix)?.count() == 1, "something was written beside owner.json");
+    cluster.kubectl(&["annotate", "etcdbl", "theirs", &format!("etcd.lifeboat.dev/take-over={uid}")]).await?;
+    let row = Row {
+        situation: "location: taken over, annotation still there",
+        resource: "etcdbl",
+        name: "theirs",
+        ready: "True",
+        reason: "Accepted",
+        marker: None,
+        kstatus: Kstatus::Current,
+        words: &["remove the annotation"],
+    };
+    see(cluster, row, MINUTE).await?;
+    Ok(())
+}
+
 async fn directories(cluster: &Cluster) -> Result<()> {
     cluster.apply(&directory("nowhere", "usb")).await?;
     let row = Row {
@@ -530,6 +570,7 @@ async fn every_situation_shows_what_the_table_says() -> Result<()> {
     not_to_be_had(&cluster).await?;
     not_supported_yet(&cluster).await?;
     bad_locations(&cluster).await?;
+    archives_of_others(&cluster).await?;
     directories(&cluster).await?;
     schedules(&cluster).await?;
     backups(&cluster).await?;

@@ -1,7 +1,7 @@
 //! The operator of Lifeboat: controllers that observe, have it decided (`lifeboat-decisions`), and apply.
 //!
 //! Talks to the Kubernetes API only, in its own namespace: never to the object store, never to etcd, and it holds no
-//! credentials. A library only so that its parts can be tested; the program is `lifeboat-operator`.
+//! credentials: it draws the signing key of the installation, and cannot read it again. A library only so that its parts can be tested; the program is `lifeboat-operator`.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod apply;
@@ -12,6 +12,7 @@ mod controller;
 mod events;
 mod freshness;
 mod health;
+mod installation;
 mod kind;
 mod leadership;
 mod lease;

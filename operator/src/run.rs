@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::controller::{Context, run_controller};
 use crate::events::event_queue;
 use crate::health::OperatorHealth;
+use crate::installation::keep_installation_key;
 use crate::leadership::{Election, LeadershipLost};
 use crate::locations::Locations;
 use crate::members::Members;
@@ -97,13 +98,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let context = Arc::new(Context {
         stores,
         liveness: observers.liveness,
-        writer: ObjectWriter::new(client, &namespace, gate),
+        writer: ObjectWriter::new(client.clone(), &namespace, gate.clone()),
         events,
         metrics,
         assignments: RecentAssignments::default(),
     });
     let drain = CancellationToken::new();
     let mut controllers = start_controllers(&context, &drain);
+    controllers.spawn(keep_installation_key(client, namespace, gate, drain.clone()));
 
     tokio::select! {
         () = stop.cancelled() => {}

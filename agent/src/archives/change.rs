@@ -10,6 +10,7 @@ use super::right::{Right, confirm};
 use super::shown::{Format, write_manifest};
 use super::{ArchiveError, Shelf, Which};
 use crate::keeping::{Deletion, Place, delete_archive, remove_pin, write_pin};
+use crate::manifest::FoundManifest;
 
 /// Which archive goes.
 #[derive(Debug, clap::Args)]
@@ -60,13 +61,14 @@ pub async fn run_delete(
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let DeleteArguments { which, right, yes } = arguments;
-    let (shelf, manifest) = Shelf::open_one(&which).await?;
-    let place = place_of(&shelf, &manifest, cancel);
+    let (shelf, found) = Shelf::open_one(&which).await?;
+    let manifest = &found.manifest;
+    let place = place_of(&shelf, manifest, cancel);
     if let Some(pin) = place.pin().await? {
         return Err(crate::keeping::KeepError::Pinned(pin.reason).into());
     }
     right.check(shelf.store.as_ref(), &shelf.cluster).await?;
-    write_manifest(out, Format::Table, &manifest)?;
+    write_manifest(out, Format::Table, &found)?;
     confirm(out, yes, &format!("Delete {} from {} for good?", manifest.backup_id, shelf.store.describe())).await?;
     let deletion = Deletion { by: "lifeboat backup delete".to_owned(), reasons: Vec::new(), now: Timestamp::now() };
     delete_archive(&place, &deletion).await?;
@@ -83,7 +85,7 @@ pub async fn run_pin(
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let PinArguments { which, reason, right } = arguments;
-    let (shelf, manifest) = Shelf::open_one(&which).await?;
+    let (shelf, FoundManifest { manifest, signature: _ }) = Shelf::open_one(&which).await?;
     right.check(shelf.store.as_ref(), &shelf.cluster).await?;
     let pin = write_pin(&place_of(&shelf, &manifest, cancel), &reason, Timestamp::now()).await?;
     Ok(writeln!(out, "{} is kept until it is unpinned: {}", manifest.backup_id, pin.reason)?)
@@ -99,7 +101,7 @@ pub async fn run_unpin(
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let UnpinArguments { which, right } = arguments;
-    let (shelf, manifest) = Shelf::open_one(&which).await?;
+    let (shelf, FoundManifest { manifest, signature: _ }) = Shelf::open_one(&which).await?;
     right.check(shelf.store.as_ref(), &shelf.cluster).await?;
     remove_pin(&place_of(&shelf, &manifest, cancel)).await?;
     Ok(writeln!(out, "{} is not pinned", manifest.backup_id)?)
@@ -111,6 +113,7 @@ pub fn place_of(shelf: &Shelf, manifest: &Manifest, cancel: &CancellationToken) 
         store: std::sync::Arc::clone(&shelf.store),
         cluster: shelf.cluster.clone(),
         backup: manifest.backup_id.clone(),
+        known: shelf.known().clone(),
         cancel: cancel.clone(),
     }
 }

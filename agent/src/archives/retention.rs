@@ -226,7 +226,7 @@ async fn survey(shelf: &Shelf, cancel: &CancellationToken) -> Result<Vec<Archive
     let backups = listed.into_iter().filter(|(_, found)| found.has_manifest);
     stream::iter(backups)
         .map(|(id, found)| async move {
-            let manifest = shelf.manifest(&id).await?;
+            let manifest = shelf.manifest(&id).await?.manifest;
             let pin = match found.is_pinned {
                 true => place_of(shelf, &manifest, cancel).pin().await?.map(|pin| pin.reason),
                 false => None,

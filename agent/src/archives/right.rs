@@ -58,7 +58,7 @@ async fn fetch_owner(store: &dyn ObjectStore, cluster: &str) -> Result<Option<Ow
         Ok(bytes) => {
             let read = OwnerDocument::from_bytes(&bytes);
             let wrong = |error| ArchiveError::Refused(format!("{}: {error}", store.uri(&key)));
-            read.map(|document| Some(document.payload)).map_err(wrong)
+            read.map(|document| Some(document.payload.owner)).map_err(wrong)
         }
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(error) => Err(error.into()),

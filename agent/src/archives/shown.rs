@@ -5,9 +5,13 @@ use std::path::Path;
 
 use lifeboat_crds::Quantity;
 use lifeboat_crds::manifest::Manifest;
+use lifeboat_crds::signing::SignatureState;
 use lifeboat_snapshot::{Content, Facts};
 use serde::Serialize;
 use serde_json::json;
+
+use super::trust::{signature_word, signature_words};
+use crate::manifest::FoundManifest;
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -21,17 +25,45 @@ pub enum Format {
     Yaml,
 }
 
+/// A manifest with what its signature is worth, for programs.
+#[derive(Serialize)]
+struct Shown<'m> {
+    #[serde(flatten)]
+    manifest: &'m Manifest,
+    signature: &'m SignatureState,
+}
+
+impl<'m> From<&'m FoundManifest> for Shown<'m> {
+    fn from(FoundManifest { manifest, signature }: &'m FoundManifest) -> Self {
+        Self { manifest, signature }
+    }
+}
+
 /// Prints archives, in the order given.
 ///
 /// # Errors
 /// The output is gone.
-pub fn write_list(out: &mut (dyn Write + Send), format: Format, manifests: &[Manifest]) -> io::Result<()> {
+pub fn write_list(out: &mut (dyn Write + Send), format: Format, manifests: &[FoundManifest]) -> io::Result<()> {
     match format {
-        Format::Json | Format::Yaml => write_value(out, format, &manifests),
+        Format::Json | Format::Yaml => {
+            let shown: Vec<Shown<'_>> = manifests.iter().map(Shown::from).collect();
+            write_value(out, format, &shown)
+        }
         Format::Table => {
             let mut rows = vec![
-                ["BACKUP", "SNAPSHOT OF", "NAME", "NODE", "ETCD", "REVISION", "SIZE", "STORED", "VERIFIED"]
-                    .map(str::to_owned),
+                [
+                    "BACKUP",
+                    "SNAPSHOT OF",
+                    "NAME",
+                    "NODE",
+                    "ETCD",
+                    "REVISION",
+                    "SIZE",
+                    "STORED",
+                    "VERIFIED",
+                    "SIGNATURE",
+                ]
+                .map(str::to_owned),
             ];
             rows.extend(manifests.iter().map(row));
             write_table(out, &rows)
@@ -39,7 +71,7 @@ pub fn write_list(out: &mut (dyn Write + Send), format: Format, manifests: &[Man
     }
 }
 
-fn row(manifest: &Manifest) -> [String; 9] {
+fn row(FoundManifest { manifest, signature }: &FoundManifest) -> [String; 10] {
     let Manifest { backup_id, object, snapshot, archive, verification, start_time, .. } = manifest;
     [
         backup_id.to_string(),
@@ -51,6 +83,7 @@ fn row(manifest: &Manifest) -> [String; 9] {
         human(snapshot.size_bytes),
         human(archive.size_bytes),
         verification.level.as_str().to_owned(),
+        signature_word(signature).to_owned(),
     ]
 }
 
@@ -80,10 +113,13 @@ pub fn write_table<const N: usize>(out: &mut (dyn Write + Send), rows: &[[String
 ///
 /// # Errors
 /// The output is gone.
-pub fn write_manifest(out: &mut (dyn Write + Send), format: Format, manifest: &Manifest) -> io::Result<()> {
+pub fn write_manifest(out: &mut (dyn Write + Send), format: Format, found: &FoundManifest) -> io::Result<()> {
     match format {
-        Format::Table => write_list(out, format, std::slice::from_ref(manifest)),
-        Format::Json | Format::Yaml => write_value(out, format, manifest),
+        Format::Table => {
+            write_list(out, format, std::slice::from_ref(found))?;
+            writeln!(out, "{}", signature_words(&found.signature))
+        }
+        Format::Json | Format::Yaml => write_value(out, format, &Shown::from(found)),
     }
 }
 
@@ -94,7 +130,7 @@ pub fn write_manifest(out: &mut (dyn Write + Send), format: Format, manifest: &M
 pub fn write_proof(
     out: &mut (dyn Write + Send),
     format: Format,
-    manifest: &Manifest,
+    FoundManifest { manifest, signature }: &FoundManifest,
     facts: &Facts,
     file: Option<&Path>,
 ) -> io::Result<()> {
@@ -110,6 +146,7 @@ pub fn write_proof(
         "revision": database.map(|database| database.revision),
         "contentHash": database.map(|database| database.content_hash.to_string()),
         "keys": database.map(|database| database.total_keys),
+        "signature": signature,
         "file": file,
     });
     match format {
@@ -118,6 +155,7 @@ pub fn write_proof(
             let revision = database.map_or_else(|| "unknown".to_owned(), |database| database.revision.to_string());
             let size = Quantity::human(facts.size);
             writeln!(out, "{} is whole and sound: {size}, revision {revision}", manifest.backup_id)?;
+            writeln!(out, "{}", signature_words(signature))?;
             if let Some(file) = file {
                 let file = file.display();
                 writeln!(out, "{file} is an etcd snapshot; `etcdutl snapshot restore {file} …` reads it")?;

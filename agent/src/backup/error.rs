@@ -7,6 +7,7 @@ use lifeboat_storage::{ErrorClass, StoreError};
 use crate::archive::spool::SpoolError;
 use crate::archive::transfer::TransferError;
 use crate::etcd::error::{EtcdError, EtcdErrorClass};
+use crate::location::ownership::OwnershipError;
 use crate::location::{LocationError, store_reason};
 use crate::manifest::ManifestError;
 
@@ -19,6 +20,9 @@ pub enum BackupError {
     /// The location may only be read.
     #[error("location {0:?} is ReadOnly: back up to another, or set its spec.accessMode to ReadWrite")]
     ReadOnly(String),
+    /// Others own the place, or whose it is cannot be found out.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
     /// A field that this version cannot serve.
     #[error("{0} is not supported by this version")]
     NotSupported(&'static str),
@@ -87,12 +91,18 @@ impl BackupError {
                 reason => reason,
             },
             Self::ReadOnly(_) => Reason::AccessDenied,
+            Self::Ownership(OwnershipError::Unclaimed { .. }) => Reason::UploadFailed,
+            Self::Ownership(error @ (OwnershipError::Document { .. } | OwnershipError::OwnedByAnother(_))) => {
+                error.reason()
+            }
             Self::NotSupported(_) => Reason::NotSupported,
             Self::NoMember(_) => Reason::NoHealthyMember,
             Self::Etcd(error) => etcd_reason(error),
             Self::Transfer(error) => transfer_reason(error),
             Self::Store(error) => upload_reason(error),
-            Self::Manifest(ManifestError::Store(error)) => upload_reason(error),
+            Self::Ownership(OwnershipError::Store(error)) | Self::Manifest(ManifestError::Store(error)) => {
+                upload_reason(error)
+            }
             Self::Document(_) | Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => {
                 Reason::VerificationFailed
             }
@@ -114,9 +124,11 @@ impl BackupError {
             Self::Interrupted
             | Self::Transfer(TransferError::Cancelled)
             | Self::Store(StoreError::Cancelled { .. })
+            | Self::Ownership(OwnershipError::Store(StoreError::Cancelled { .. }))
             | Self::Manifest(ManifestError::Store(StoreError::Cancelled { .. })) => true,
             Self::Location(_)
             | Self::ReadOnly(_)
+            | Self::Ownership(_)
             | Self::NotSupported(_)
             | Self::NoMember(_)
             | Self::Etcd(_)

@@ -36,6 +36,7 @@ use crate::backup::BackupRunner;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
 use crate::host::lock::{HostLock, LockError};
+use crate::keyring::Keyring;
 use crate::location::LocationOpener;
 use crate::location::probe::Prober;
 use lifeboat_process::version::VERSION;
@@ -125,7 +126,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         _ = tasks.watches.join_next() => Err(RunError::TaskEnded("a watch")),
-        _ = tasks.keeper.join_next() => Err(RunError::TaskEnded("the keeper of the EtcdMember")),
+        _ = tasks.keepers.join_next() => Err(RunError::TaskEnded("a keeper of EtcdMember or keys")),
         _ = server.join_next() => Err(RunError::TaskEnded("the health server")),
     };
     tracing::info!("stopping");
@@ -150,7 +151,7 @@ struct Parts {
 
 struct Tasks {
     watches: JoinSet<()>,
-    keeper: JoinSet<()>,
+    keepers: JoinSet<()>,
 }
 
 impl Parts {
@@ -159,12 +160,15 @@ impl Parts {
         let Config { node, namespace: _, kubeconfig: _, listen: _, state_dir, tools_dir, directories, host } = config;
         let reporter = Reporter::new(client.clone(), &namespace, &node);
         let opener = LocationOpener::new(client.clone(), &namespace, directories);
+        let keyring = Arc::new(Keyring::open(client.clone(), &namespace, &state_dir));
         let highest = Arc::new(Mutex::new(load_highest(&state_dir)));
         let runner = BackupRunner {
             opener: opener.clone(),
+            keyring: Arc::clone(&keyring),
             host: host.clone(),
             node: node.clone(),
             cluster_uid: cluster_uid.clone(),
+            host_id: host_id.clone(),
             spool_dir,
             version: VERSION,
             turn: Arc::new(Semaphore::new(1)),
@@ -189,7 +193,8 @@ impl Parts {
             Arc::new(locations),
             stop.clone(),
         ));
-        let mut keeper = JoinSet::new();
+        let mut keepers = JoinSet::new();
+        keepers.spawn(keyring.keep());
         let member = MemberKeeper {
             node,
             client,
@@ -203,8 +208,8 @@ impl Parts {
             readiness,
             version: VERSION,
         };
-        keeper.spawn(member.run());
-        Tasks { watches, keeper }
+        keepers.spawn(member.run());
+        Tasks { watches, keepers }
     }
 }
 

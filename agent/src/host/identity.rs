@@ -22,6 +22,12 @@ impl HostId {
         Self(hex::encode(rand::random::<[u8; 16]>()))
     }
 
+    /// An identity for tests, 32 times this digit.
+    #[cfg(test)]
+    pub fn fixed(digit: char) -> Self {
+        Self(digit.to_string().repeat(32))
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim_end();
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);

@@ -34,6 +34,7 @@ async fn place_over() -> (FaultyStore, MemoryStore, Place) {
         store: Arc::new(store.clone()),
         cluster: "uid".into(),
         backup: "20261124-020304-00000001".parse().unwrap(),
+        known: lifeboat_crds::signing::KnownKeys::default(),
         cancel: CancellationToken::new(),
     };
     (store, below, place)

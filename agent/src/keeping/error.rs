@@ -5,6 +5,7 @@ use lifeboat_crds::{Reason, TaskError};
 use lifeboat_storage::StoreError;
 
 use crate::archive::read::ReadError;
+use crate::location::ownership::OwnershipError;
 use crate::location::{LocationError, store_reason};
 use crate::manifest::ManifestError;
 
@@ -23,6 +24,17 @@ pub enum KeepError {
     /// The manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// Others own the place, or whose it is cannot be found out.
+    #[error(transparent)]
+    Ownership(#[from] OwnershipError),
+    /// The manifest is not what was signed.
+    #[error(
+        "the signature of {uri} does not fit: the manifest was altered after it was written; look at who writes there"
+    )]
+    Altered {
+        /// The manifest.
+        uri: String,
+    },
     /// A mark cannot be read or written.
     #[error("{uri}: {source}; look at who writes there")]
     Document {
@@ -67,7 +79,10 @@ impl KeepError {
             Self::Location(error) => error.reason(),
             Self::ReadOnly(_) => Reason::AccessDenied,
             Self::Store(error) | Self::Manifest(ManifestError::Store(error)) => store_reason(error),
-            Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => Reason::ArchiveCorrupt,
+            Self::Ownership(error) => error.reason(),
+            Self::Altered { .. } | Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => {
+                Reason::ArchiveCorrupt
+            }
             Self::Document { .. } => Reason::VerificationFailed,
             Self::Gone { .. } => Reason::ArchiveMissing,
             Self::Pinned(_) => Reason::Pinned,
@@ -89,12 +104,15 @@ impl KeepError {
         match self {
             Self::Interrupted
             | Self::Store(StoreError::Cancelled { .. })
+            | Self::Ownership(OwnershipError::Store(StoreError::Cancelled { .. }))
             | Self::Manifest(ManifestError::Store(StoreError::Cancelled { .. }))
             | Self::Read(ReadError::Store(StoreError::Cancelled { .. })) => true,
             Self::Location(_)
             | Self::ReadOnly(_)
             | Self::Store(_)
             | Self::Manifest(_)
+            | Self::Ownership(_)
+            | Self::Altered { .. }
             | Self::Document { .. }
             | Self::Gone { .. }
             | Self::Pinned(_)

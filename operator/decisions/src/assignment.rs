@@ -4,7 +4,7 @@
 //! the least disturbance: not the node that just failed, voters before learners, idle before busy, followers before the
 //! leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use lifeboat_crds::backup::MemberPolicy;
@@ -17,6 +17,8 @@ use crate::{SILENCE, SeenMember};
 pub struct Wanted<'a> {
     /// Reads this node's member and no other.
     pub pinned: Option<&'a NodeName>,
+    /// Hosts that may write in the location, where that is known.
+    pub owners: Option<&'a [String]>,
     /// Which member is preferred.
     pub policy: MemberPolicy,
     /// The node of the last failed try.
@@ -35,9 +37,19 @@ pub struct Wanted<'a> {
 /// Why there is none, in words that name every candidate's problem.
 pub fn choose_node(members: &[SeenMember], wanted: &Wanted<'_>) -> Result<NodeName, String> {
     let candidates = members.iter().filter(|seen| wanted.pinned.is_none_or(|node| node_of(seen) == *node));
-    let healthy = candidates.clone().filter(|seen| obstacle(seen).is_none());
-    let best = healthy.min_by_key(|seen| preference(seen, wanted));
-    best.map(node_of).ok_or_else(|| no_node(candidates, wanted.pinned))
+    let able = candidates.clone().filter(|seen| obstacle(seen).is_none() && may_write(seen, wanted.owners));
+    let best = able.min_by_key(|seen| preference(seen, wanted));
+    best.map(node_of).ok_or_else(|| no_node(candidates, wanted))
+}
+
+/// Whether a node's host is among those that own the location; where it is not known who does, any is.
+fn may_write(seen: &SeenMember, owners: Option<&[String]>) -> bool {
+    owners.is_none_or(|owners| host_of(seen).is_some_and(|host| owners.contains(host)))
+}
+
+/// The identity of a node's host, as its agent told it.
+pub fn host_of(seen: &SeenMember) -> Option<&String> {
+    seen.member.status.as_ref()?.facts.host_id.as_ref()
 }
 
 /// Why no backup can be taken from a member; `None` where it can. Does not change while nothing changes.
@@ -61,9 +73,18 @@ pub fn obstacle(seen: &SeenMember) -> Option<String> {
 }
 
 /// Chooses an agent for a task that needs no etcd: the one after `previous` in the order of names, so that they take turns.
-pub fn choose_agent(members: &[SeenMember], previous: Option<&NodeName>) -> Option<NodeName> {
-    let nodes: std::collections::BTreeSet<NodeName> =
-        members.iter().filter(|seen| has_fresh_agent(seen)).map(node_of).collect();
+///
+/// An owner of the location where one is there: it adds the hosts of new masters, which would be refused themselves.
+pub fn choose_agent(
+    members: &[SeenMember],
+    previous: Option<&NodeName>,
+    owners: Option<&[String]>,
+) -> Option<NodeName> {
+    let fresh = || members.iter().filter(|seen| has_fresh_agent(seen));
+    let mut nodes: BTreeSet<NodeName> = fresh().filter(|seen| may_write(seen, owners)).map(node_of).collect();
+    if nodes.is_empty() {
+        nodes = fresh().map(node_of).collect();
+    }
     let next = previous.and_then(|previous| nodes.iter().find(|node| *node > previous));
     next.or_else(|| nodes.first()).cloned()
 }
@@ -92,7 +113,7 @@ fn node_of(seen: &SeenMember) -> NodeName {
 type Preference = (bool, bool, bool, bool, u32, bool, Option<Timestamp>, NodeName);
 
 fn preference(seen: &SeenMember, wanted: &Wanted<'_>) -> Preference {
-    let Wanted { pinned: _, policy, failed_last, spool, busy, last_used } = wanted;
+    let Wanted { pinned: _, owners: _, policy, failed_last, spool, busy, last_used } = wanted;
     let node = node_of(seen);
     let facts = seen.member.status.as_ref().map(|status| &status.facts);
     let is_leader = facts.and_then(|facts| facts.is_leader).unwrap_or(false);
@@ -121,18 +142,24 @@ fn preference(seen: &SeenMember, wanted: &Wanted<'_>) -> Preference {
     )
 }
 
-fn no_node<'a>(candidates: impl Iterator<Item = &'a SeenMember>, pinned: Option<&NodeName>) -> String {
+fn no_node<'a>(candidates: impl Iterator<Item = &'a SeenMember>, wanted: &Wanted<'_>) -> String {
+    let Wanted { pinned, owners, policy: _, failed_last: _, spool: _, busy: _, last_used: _ } = wanted;
+    let no_owner = || {
+        "its host is not among those that may write in the location yet; the next probe of the location adds it"
+            .to_owned()
+    };
+    let hindrance = |seen| obstacle(seen).or_else(|| (!may_write(seen, *owners)).then(no_owner));
     let mut words: Vec<String> =
-        candidates.filter_map(|seen| Some(format!("{}: {}", node_of(seen), obstacle(seen)?))).collect();
+        candidates.filter_map(|seen| Some(format!("{}: {}", node_of(seen), hindrance(seen)?))).collect();
     words.sort();
     match (words.is_empty(), pinned) {
         (false, Some(node)) => {
             format!(
-                "the etcd member of node {node}, which spec.source.nodeName asks for, is not healthy; {}",
+                "the etcd member of node {node}, which spec.source.nodeName asks for, cannot be read; {}",
                 words.join("; ")
             )
         }
-        (false, None) => format!("no healthy etcd member to back up; {}", words.join("; ")),
+        (false, None) => format!("no etcd member can be backed up; {}", words.join("; ")),
         (true, Some(node)) => format!(
             "node {node}, which spec.source.nodeName asks for, has no EtcdMember: is it a control-plane node, and does \
              its agent run?"

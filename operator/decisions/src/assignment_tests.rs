@@ -36,6 +36,7 @@ fn chosen(case: &Case) -> Result<String, String> {
     let Case { members, policy, pinned, failed_last, busy, last_used } = case;
     let wanted = Wanted {
         pinned: pinned.as_ref(),
+        owners: None,
         policy: *policy,
         failed_last: failed_last.as_ref(),
         spool: Some(8 << 30),
@@ -161,11 +162,44 @@ fn agents_take_turns_and_silent_ones_are_passed_over() {
         healthy("m2", json!({"problem": "etcd is down"})),
     ];
     let after =
-        |previous: Option<&str>| choose_agent(&members, previous.map(NodeName::from).as_ref()).map(|node| node.0);
+        |previous: Option<&str>| choose_agent(&members, previous.map(NodeName::from).as_ref(), None).map(|node| node.0);
     assert_eq!(after(None).as_deref(), Some("m0"));
     assert_eq!(after(Some("m0")).as_deref(), Some("m2"), "a probe needs no healthy etcd");
     assert_eq!(after(Some("m2")).as_deref(), Some("m0"));
-    assert_eq!(choose_agent(&[member("m0", json!({}))], None), None);
+    assert_eq!(choose_agent(&[member("m0", json!({}))], None, None), None);
+}
+
+#[test]
+fn owners_of_a_location_come_before_all_others_and_alone_write_in_it() {
+    let members = three([json!({"hostId": "h0"}), json!({"hostId": "h1"}), json!({})]);
+    let owners = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>();
+    let agent = |previous: Option<&str>, hosts: &[&str]| {
+        let previous = previous.map(NodeName::from);
+        choose_agent(&members, previous.as_ref(), Some(&owners(hosts))).map(|node| node.0)
+    };
+    assert_eq!(agent(None, &["h1"]).as_deref(), Some("m1"));
+    assert_eq!(agent(Some("m1"), &["h1"]).as_deref(), Some("m1"), "no other is an owner");
+    assert_eq!(agent(Some("m1"), &["h0", "h1", "gone"]).as_deref(), Some("m0"));
+    assert_eq!(agent(Some("m0"), &["gone"]).as_deref(), Some("m1"), "somebody must find out that it is another's");
+    let node = |hosts: &[&str], pinned: Option<&str>| {
+        let pinned = pinned.map(NodeName::from);
+        let owners = owners(hosts);
+        let wanted = Wanted {
+            pinned: pinned.as_ref(),
+            owners: Some(&owners),
+            policy: MemberPolicy::Any,
+            failed_last: None,
+            spool: None,
+            busy: &BTreeMap::new(),
+            last_used: &BTreeMap::new(),
+        };
+        choose_node(&members, &wanted).map(|node| node.0)
+    };
+    assert_eq!(node(&["h1"], None).as_deref(), Ok("m1"));
+    for (hosts, pinned) in [(&["gone"][..], None), (&["h1"], Some("m0")), (&["h1"], Some("m2"))] {
+        let words = node(hosts, pinned).unwrap_err();
+        assert!(words.contains("may write in the location"), "{words}");
+    }
 }
 
 #[test]

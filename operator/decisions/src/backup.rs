@@ -352,7 +352,7 @@ impl<'o> Run<'o> {
     fn choose(&self) -> Result<NodeName, String> {
         let ObservedBackup {
             backup,
-            location: _,
+            location,
             members,
             busy,
             last_used,
@@ -363,6 +363,7 @@ impl<'o> Run<'o> {
         choose_node(
             members,
             &Wanted {
+                owners: location.owners(),
                 pinned: backup.spec.source.node_name.as_ref(),
                 policy: backup.spec.source.member_policy,
                 failed_last: self.status.attempts.last().map(|last| &last.node_name),

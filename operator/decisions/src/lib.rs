@@ -32,6 +32,16 @@ pub enum LocationView {
     Seen(Box<EtcdBackupLocation>),
 }
 
+impl LocationView {
+    /// Hosts that may write there, where that is known.
+    pub fn owners(&self) -> Option<&[String]> {
+        match self {
+            Self::Missing => None,
+            Self::Seen(location) => Some(location.status.as_ref()?.owner.as_ref()?.hosts.as_slice()),
+        }
+    }
+}
+
 /// A member, and how long its agent's heartbeat stood still before our eyes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SeenMember {

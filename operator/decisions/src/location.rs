@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_crds::event::EventReason;
-use lifeboat_crds::location::{AccessMode, LocationResult, S3Location};
+use lifeboat_crds::location::{AccessMode, LocationResult, S3Location, take_over};
 use lifeboat_crds::{
     ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationSpec, EtcdBackupLocationStatus, Reason,
 };
@@ -61,6 +61,7 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
         status: &before,
         spec_changed: !is_observed(before.observed_generation, generation),
         answer_is_outdated: answer.as_ref().is_some_and(|answer| answer.observed_generation != generation),
+        take_over_changed: answer.as_ref().is_some_and(|answer| answer.take_over != take_over(location)),
         answer: answer.as_ref(),
         unready_for: since(&before.conditions, ConditionType::Ready, ConditionStatus::False)
             .map(|since| now.duration_since(since)),
@@ -150,6 +151,7 @@ fn copy_facts(status: &mut EtcdBackupLocationStatus, answer: LocationResult) {
         backups,
         time,
         owner,
+        take_over: _,
         catalog: _,
     } = answer;
     // What a failed probe could not find out is still as it was.

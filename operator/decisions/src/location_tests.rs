@@ -323,3 +323,80 @@ proptest! {
         assert_shown(&object(&bucket), Show::Current("Accepted"), "");
     }
 }
+
+fn owned_by(hosts: &[&str]) -> Value {
+    let mut result = good();
+    result["owner"] = json!({"uid": "kube-system", "hosts": hosts});
+    result
+}
+
+fn annotate(observed: &mut ObservedLocation, value: Option<&str>) {
+    let annotations = observed.location.metadata.annotations.get_or_insert_default();
+    match value {
+        Some(value) => annotations.insert(lifeboat_crds::label::TAKE_OVER.to_owned(), value.to_owned()),
+        None => annotations.remove(lifeboat_crds::label::TAKE_OVER),
+    };
+}
+
+#[test]
+fn a_changed_take_over_annotation_is_tried_at_once_and_asked_to_be_removed() {
+    let mut bucket = observed(json!({}));
+    step(&mut bucket, 0);
+    let mut refused = owned_by(&["other"]);
+    refused["writeError"] = json!({"reason": "OwnedByAnother", "message": "annotate it"});
+    agent_says(&mut bucket, 2, Some(refused));
+    step(&mut bucket, 3);
+    assert_shown(&object(&bucket), Show::Failed("OwnedByAnother"), "annotate it");
+    assert_eq!(status_of(&bucket, "Writable"), "False");
+    step(&mut bucket, 20);
+    assert_eq!(attempt(&bucket).1, 1, "asked again after a minute, not before");
+    annotate(&mut bucket, Some("kube-system"));
+    step(&mut bucket, 21);
+    assert_eq!(attempt(&bucket).1, 2);
+    let mut taken = owned_by(&["h0"]);
+    taken["takeOver"] = json!("kube-system");
+    agent_says(&mut bucket, 22, Some(taken));
+    step(&mut bucket, 23);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "remove the annotation");
+    let writable = condition(&object(&bucket), "Writable").unwrap().clone();
+    assert!(writable["message"].as_str().unwrap().contains("remove the annotation"), "{writable}");
+    annotate(&mut bucket, None);
+    step(&mut bucket, 24);
+    let message = condition(&object(&bucket), "Ready").unwrap()["message"].clone();
+    assert!(!message.as_str().unwrap().contains("annotation"), "{message}");
+}
+
+/// An agent of an older version does not tell what it saw.
+#[test]
+fn an_agent_that_never_sees_the_annotation_is_not_asked_without_a_pause() {
+    let mut bucket = observed(json!({}));
+    annotate(&mut bucket, Some("kube-system"));
+    step(&mut bucket, 0);
+    for second in 1..30 {
+        if bucket.location.status.as_ref().unwrap().execution.as_ref().is_none_or(|of| of.attempt != attempt(&bucket).1)
+        {
+            agent_says(&mut bucket, second, Some(good()));
+        }
+        step(&mut bucket, second);
+    }
+    assert_eq!(attempt(&bucket).1, 2);
+}
+
+#[test]
+fn a_master_that_owner_json_lacks_is_added_by_an_owner_within_a_minute() {
+    let mut bucket = observed(json!({}));
+    bucket.members = vec![healthy("m0", json!({"hostId": "h0"})), healthy("m1", json!({"hostId": "h1"}))];
+    step(&mut bucket, 0);
+    agent_says(&mut bucket, 1, Some(owned_by(&["h0"])));
+    step(&mut bucket, 2);
+    step(&mut bucket, 59);
+    assert_eq!(attempt(&bucket), ("m0".into(), 1));
+    step(&mut bucket, 60);
+    assert_eq!(attempt(&bucket), ("m0".into(), 2), "not m1, which would be refused");
+    agent_says(&mut bucket, 61, Some(owned_by(&["h0", "h1"])));
+    step(&mut bucket, 62);
+    step(&mut bucket, 130);
+    assert_eq!(attempt(&bucket).1, 2, "all are listed");
+    step(&mut bucket, 360);
+    assert_eq!(attempt(&bucket), ("m1".into(), 3));
+}

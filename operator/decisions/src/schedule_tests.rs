@@ -393,11 +393,12 @@ fn every_situation_looks_as_the_table_says() {
 }
 
 #[test]
-fn runs_are_made_on_a_location_that_fails_so_that_they_say_so() {
+fn runs_are_made_on_a_location_that_fails_so_that_they_say_so_but_not_on_another_ones() {
     for (ready, reason, companion, runs) in [
         ("False", "LocationUnavailable", "Reconciling", 1),
         ("False", "AccessDenied", "Stalled", 1),
         ("Unknown", "AgentUnavailable", "Reconciling", 1),
+        ("False", "OwnedByAnother", "Stalled", 0),
     ] {
         let mut nightly = observed(json!({}));
         nightly.location = seen(judged_location(ready, reason, "", Some(companion)));

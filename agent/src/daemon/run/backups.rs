@@ -52,8 +52,7 @@ impl BackupCarrier {
         highest: Arc<Mutex<HighestRevision>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (opener, cluster, turn) = (runner.opener.clone(), runner.cluster_uid.clone(), Arc::clone(&runner.turn));
-        Self { reporter, runner, errands: ErrandRunner::new(opener, cluster, turn), highest, metrics }
+        Self { reporter, errands: ErrandRunner::beside(&runner), runner, highest, metrics }
     }
 
     async fn work(

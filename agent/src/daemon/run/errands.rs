@@ -14,16 +14,22 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::progress::{Progress, Stage};
+use crate::backup::BackupRunner;
 use crate::daemon::worker::now;
+use crate::host::identity::HostId;
 use crate::keeping::{
     Deletion, KeepError, Place, delete_archive, is_older_than_restore, remove_pin, verify_archive, write_pin,
 };
+use crate::keyring::Keyring;
 use crate::location::LocationOpener;
+use crate::location::ownership::Ownership;
 
 /// Pins and deletions at once; further ones wait.
 const AT_ONCE: usize = 4;
 /// Longest for a pin or a deletion.
 const SMALL_LIMIT: Duration = Duration::from_secs(600);
+/// For how long a store that does not say whose prefix it is is asked again.
+const OWNER_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest words of a pin, characters: what a result has room for.
 const LONGEST_PIN: usize = 1_024;
 
@@ -42,15 +48,24 @@ pub enum Errand {
 pub struct ErrandRunner {
     opener: LocationOpener,
     cluster_uid: String,
+    host_id: HostId,
+    keyring: Arc<Keyring>,
     /// One archive is read at a time, and not beside a database.
     turn: Arc<Semaphore>,
     small: Semaphore,
 }
 
 impl ErrandRunner {
-    /// Nothing is carried yet. `turn` is what backups wait for, too.
-    pub fn new(opener: LocationOpener, cluster_uid: String, turn: Arc<Semaphore>) -> Self {
-        Self { opener, cluster_uid, turn, small: Semaphore::new(AT_ONCE) }
+    /// Nothing is carried yet. Errands wait their turn with the backups of this runner.
+    pub fn beside(backups: &BackupRunner) -> Self {
+        Self {
+            opener: backups.opener.clone(),
+            cluster_uid: backups.cluster_uid.clone(),
+            host_id: backups.host_id.clone(),
+            keyring: Arc::clone(&backups.keyring),
+            turn: Arc::clone(&backups.turn),
+            small: Semaphore::new(AT_ONCE),
+        }
     }
 
     /// Carries one errand out; `assigned` is when it was decided. `None` where nobody wants to hear of it.
@@ -170,7 +185,15 @@ impl ErrandRunner {
             (Access::Read | Access::Write, AccessMode::ReadWrite) | (Access::Read, AccessMode::ReadOnly) => {}
         }
         let store: Arc<dyn ObjectStore> = self.opener.open(&location.spec).await?;
-        Ok(Place { store, cluster: self.cluster_uid.clone(), backup: id, cancel: cancel.clone() })
+        match access {
+            Access::Read => {}
+            Access::Write => {
+                let (store, cluster, me) = (store.as_ref(), self.cluster_uid.as_str(), &self.host_id);
+                Ownership { store, cluster, me, patience: OWNER_PATIENCE, cancel }.check().await?;
+            }
+        }
+        let known = self.keyring.current().await.known;
+        Ok(Place { store, cluster: self.cluster_uid.clone(), backup: id, known, cancel: cancel.clone() })
     }
 }
 

@@ -46,7 +46,7 @@ impl ProbeCarrier {
         match order.assignment.task {
             Task::Probe => tokio::select! {
                 () = cancel.cancelled() => None,
-                result = self.prober.probe(&location.spec, generation, now().0) => Some(result),
+                result = self.prober.probe(location, now().0) => Some(result),
             },
             task @ (Task::Backup
             | Task::Import

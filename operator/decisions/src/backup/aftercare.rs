@@ -133,7 +133,7 @@ impl<'o> Aftercare<'o> {
 
     fn assign(&mut self, errand: Errand) -> Timestamp {
         let previous = self.status.assignment.as_ref().map(|assignment| &assignment.node_name);
-        let Some(node_name) = choose_agent(&self.observed.members, previous) else {
+        let Some(node_name) = choose_agent(&self.observed.members, previous, self.observed.location.owners()) else {
             return after(self.now, NO_AGENT_PAUSE);
         };
         let attempt = next_attempt(self.status.assignment.as_ref(), self.status.execution.as_ref());

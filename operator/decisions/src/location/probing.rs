@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::{Assignment, EtcdBackupLocationStatus, Reason, Task, Time};
 
-use crate::assignment::{choose_agent, next_attempt};
+use crate::assignment::{choose_agent, has_fresh_agent, host_of, next_attempt};
 use crate::{SeenMember, after, until};
 
 /// Between probes of a location that works.
@@ -29,6 +29,8 @@ pub(super) struct Probing<'a> {
     pub(super) spec_changed: bool,
     /// Whether the last answer is of another spec.
     pub(super) answer_is_outdated: bool,
+    /// Whether the annotation that claims the prefix is another than the last answer saw.
+    pub(super) take_over_changed: bool,
     pub(super) answer: Option<&'a LocationResult>,
     pub(super) unready_for: Option<SignedDuration>,
     pub(super) members: &'a [SeenMember],
@@ -59,6 +61,7 @@ pub(super) fn plan_probe(probing: &Probing<'_>) -> Plan {
         status,
         spec_changed,
         answer_is_outdated,
+        take_over_changed,
         answer: _,
         unready_for: _,
         members,
@@ -68,12 +71,14 @@ pub(super) fn plan_probe(probing: &Probing<'_>) -> Plan {
     } = probing;
     let last = last_probe(status);
     let previous = status.assignment.as_ref().map(|assignment| &assignment.node_name);
-    let Some(node) = choose_agent(members, previous) else {
+    let Some(node) = choose_agent(members, previous, owners(status)) else {
         return Plan { assignment: None, has_agent: false, look_again: NO_AGENT_PAUSE };
     };
     let due = match last {
         Last::None => *now,
         Last::Answered(_) if *answer_is_outdated => *now,
+        // An agent of an older version never sees the annotation; it must not be asked without a pause.
+        Last::Answered(answered) if *take_over_changed => after(answered.time.0, QUICK),
         Last::Asked if *spec_changed => *now,
         Last::Asked => after(*now, seconds(PATIENCE.saturating_sub(*unchanged_for))),
         Last::Answered(answered) => next_due(answered.time.0, probing),
@@ -102,9 +107,10 @@ fn next_due(asked: Timestamp, probing: &Probing<'_>) -> Timestamp {
         status,
         spec_changed: _,
         answer_is_outdated: _,
+        take_over_changed: _,
         answer,
         unready_for,
-        members: _,
+        members,
         unchanged_for: _,
         newest_completion,
         now: _,
@@ -115,13 +121,22 @@ fn next_due(asked: Timestamp, probing: &Probing<'_>) -> Timestamp {
             let probed = status.last_probe_time.as_ref().map(|time| time.0);
             let is_outdated =
                 newest_completion.is_some_and(|completion| probed.is_none_or(|probed| completion > probed));
-            if is_outdated { SLOW } else { seconds(PERIOD) }
+            // A new master may not write before an owner's probe has added it.
+            let lacks_master = members.iter().filter(|seen| has_fresh_agent(seen)).any(|seen| {
+                host_of(seen).is_some_and(|host| owners(status).is_some_and(|owners| !owners.contains(host)))
+            });
+            if is_outdated || lacks_master { SLOW } else { seconds(PERIOD) }
         }
         Some(Reason::AccessDenied | Reason::OwnedByAnother | Reason::NotSupported) => SLOW,
         // Whatever else it is may pass soon; the longer it lasts, the more slowly it is asked.
         Some(_) => SignedDuration::from_secs(unready_for.unwrap_or_default().as_secs() / 4).clamp(QUICK, SLOW),
     };
     after(asked, period)
+}
+
+/// Hosts that may write there, where that is known.
+fn owners(status: &EtcdBackupLocationStatus) -> Option<&[String]> {
+    status.owner.as_ref().map(|owner| owner.hosts.as_slice())
 }
 
 fn seconds(duration: Duration) -> SignedDuration {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use lifeboat_crds::condition::find;
-use lifeboat_crds::location::{AccessMode, LocationResult};
+use lifeboat_crds::location::{AccessMode, LocationResult, take_over};
 use lifeboat_crds::{
     Assignment, ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationStatus, Execution, Reason,
     TaskError,
@@ -10,13 +10,18 @@ use lifeboat_crds::{
 
 use crate::conditions::{GoodReason, Outcome, Shown};
 
+/// Said for as long as the annotation is there: it is in etcd, and so in every backup.
+const REMOVE_TAKE_OVER: &str = "; remove the annotation etcd.lifeboat.dev/take-over now: a cluster restored from a backup \
+    that holds it would take the prefix over too";
+
 /// How a location stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Nothing is known (of the spec as it is now).
     Unknown { reason: Reason, message: String },
     /// It can be read; `writable` says whether it takes archives by its access mode.
-    Good { is_read_only: bool },
+    /// `take_over` says that the annotation by which it was claimed is still there.
+    Good { is_read_only: bool, take_over: bool },
     /// It can be read but does not take archives, though it should.
     Unwritable { reason: Reason, message: String },
     /// It cannot be used.
@@ -30,15 +35,18 @@ impl Verdict {
         answer: Option<&LocationResult>,
         generation: i64,
     ) -> Self {
+        let take_over = take_over(location).is_some();
         let is_read_only = match location.spec.access_mode {
             AccessMode::ReadOnly => true,
             AccessMode::ReadWrite => false,
         };
         match answer {
-            Some(answer) if answer.observed_generation == generation => Self::of_answer(answer, is_read_only),
+            Some(answer) if answer.observed_generation == generation => {
+                Self::of_answer(answer, is_read_only, take_over)
+            }
             Some(_) => Self::pending(),
             // The agent has begun the next probe, and with that its last answer went.
-            None if before.observed_generation == Some(generation) => Self::as_before(before, is_read_only),
+            None if before.observed_generation == Some(generation) => Self::as_before(before, is_read_only, take_over),
             None => Self::pending(),
         }
     }
@@ -52,7 +60,7 @@ impl Verdict {
         Self::Unknown { reason: Reason::Pending, message: "the location is being tried out".to_owned() }
     }
 
-    fn of_answer(answer: &LocationResult, is_read_only: bool) -> Self {
+    fn of_answer(answer: &LocationResult, is_read_only: bool, take_over: bool) -> Self {
         let words = |error: &TaskError| (error.reason(), error.message.clone());
         match (&answer.error, &answer.write_error) {
             (Some(error), _) => {
@@ -63,11 +71,11 @@ impl Verdict {
                 let (reason, message) = words(error);
                 Self::Unwritable { reason, message }
             }
-            (None, _) => Self::Good { is_read_only },
+            (None, _) => Self::Good { is_read_only, take_over },
         }
     }
 
-    fn as_before(before: &EtcdBackupLocationStatus, is_read_only: bool) -> Self {
+    fn as_before(before: &EtcdBackupLocationStatus, is_read_only: bool, take_over: bool) -> Self {
         let is = |type_, status: ConditionStatus| {
             find(&before.conditions, type_).is_some_and(|condition| condition.status == status.as_str())
         };
@@ -75,7 +83,7 @@ impl Verdict {
         let (reason, message) = (Reason::parse(&ready.reason), ready.message.clone());
         let reason = reason.unwrap_or(Reason::LocationUnavailable);
         if is(ConditionType::Ready, ConditionStatus::True) {
-            Self::Good { is_read_only }
+            Self::Good { is_read_only, take_over }
         } else if is(ConditionType::Ready, ConditionStatus::Unknown) || reason == Reason::NotSupported {
             Self::pending()
         } else if is(ConditionType::Available, ConditionStatus::True) {
@@ -92,15 +100,17 @@ impl Verdict {
             Self::Unknown { reason, message } => {
                 Self::unknown_with(Outcome::waiting(*reason, message).shown(), *reason, message)
             }
-            Self::Good { is_read_only } => {
+            Self::Good { is_read_only, take_over } => {
                 let words =
                     if *is_read_only { "the location can be read" } else { "the location can be read and written" };
-                let mut shown = Outcome::current(GoodReason::Accepted, words).shown();
+                let more = if *take_over { REMOVE_TAKE_OVER } else { "" };
+                let mut shown = Outcome::current(GoodReason::Accepted, format!("{words}{more}")).shown();
                 shown.push(Shown::new(Available, true, Reason::Accepted, "the last probe succeeded"));
                 shown.push(if *is_read_only {
                     Shown::new(Writable, false, Reason::Accepted, "accessMode is ReadOnly: writing was not tried")
                 } else {
-                    Shown::new(Writable, true, Reason::Accepted, "the last probe wrote and read back")
+                    let words = format!("the last probe wrote and read back{more}");
+                    Shown::new(Writable, true, Reason::Accepted, words)
                 });
                 shown
             }

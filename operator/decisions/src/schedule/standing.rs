@@ -63,8 +63,9 @@ fn judge_location(location: &EtcdBackupLocation, name: &str, policy: &Retention)
     }
 }
 
-/// Whether runs may be started: not where none could ever do what is asked for. A location that fails for now, or for
-/// good, does not keep them: each run says so, and one may get through.
+/// Whether runs may be started: not where none could ever do what is asked for, nor where the location is another's until
+/// somebody says otherwise. One that fails for now, or for good, does not keep them: each run says so, and one may get
+/// through.
 pub(super) fn may_run(schedule: &EtcdBackupSchedule, location: &LocationView) -> bool {
     let template = &schedule.spec.template.spec;
     let name = &template.location_ref.name;
@@ -72,7 +73,14 @@ pub(super) fn may_run(schedule: &EtcdBackupSchedule, location: &LocationView) ->
         && match location {
             LocationView::Missing => false,
             LocationView::Seen(location) => {
-                unsupported(&location.spec).is_none() && refuses_archives(&location.spec, name).is_none()
+                unsupported(&location.spec).is_none()
+                    && refuses_archives(&location.spec, name).is_none()
+                    && !is_of_others(location)
             }
         }
+}
+
+fn is_of_others(location: &EtcdBackupLocation) -> bool {
+    let conditions = location.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    find(conditions, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::OwnedByAnother.as_str())
 }
