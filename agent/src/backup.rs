@@ -91,7 +91,6 @@ impl BackupRunner {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<ArchiveFacts, BackupError> {
-        let begun = Timestamp::now();
         let seconds = u64::try_from(order.object.spec.limits.timeout_seconds).unwrap_or(0);
         let deadline = Instant::now() + Duration::from_secs(seconds);
         progress.enter(Stage::Preparing);
@@ -107,6 +106,8 @@ impl BackupRunner {
         progress.enter(Stage::Waiting);
         let turn = within(deadline, cancel, self.turn.acquire()).await.ok_or_else(ended)?;
         let _turn = turn.map_err(|_closed| BackupError::Interrupted)?;
+        // Waiting for another backup of this master is no part of how long this one took.
+        let begun = Timestamp::now();
         progress.enter(Stage::Preparing);
         let source = within(deadline, cancel, self.find_source()).await.ok_or_else(ended)??;
         let (key, data) = shelf.new_data_key(order.attempt)?;

@@ -129,6 +129,8 @@ names! {
         CompactionMoved,
         /// No room for the spool.
         InsufficientSpool,
+        /// The limits asked for contradict each other or the size of the database; no try can keep them.
+        LimitsTooLow,
         /// Time is up.
         DeadlineExceeded,
         /// The archive is no longer in the bucket.

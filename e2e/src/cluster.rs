@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lifeboat_testbed::{EtcdLine, ManagedProcess, Node, Options, Testbed};
+use lifeboat_testbed::{EtcdLine, ManagedProcess, Node, Options, S3Front, Testbed};
 use serde_json::Value;
 
 use crate::manifests::S3Objects;
@@ -195,6 +195,16 @@ impl Cluster {
         Ok(())
     }
 
+    /// A working location in a bucket of its own, behind a front of its own that can be made ill.
+    pub async fn create_sick_location(&self, name: &str) -> Result<S3Front> {
+        let front = self.bed.s3_front().await?;
+        self.bed.s3().create_bucket(name)?;
+        let objects = S3Objects { endpoint: &front.endpoint, bucket: name, ..self.s3_objects(name, name) };
+        self.apply(&objects.all()).await?;
+        self.wait_for("etcdbl", name, Duration::from_secs(60), |l| is_condition(l, "Ready", "True")).await?;
+        Ok(front)
+    }
+
     async fn kubeconfig(&self, account: &str, node: Option<&Node>, file: &Path) -> Result<()> {
         let token = self.bed.token(account, &self.namespace, node).await?;
         self.bed.write_kubeconfig(&token, file, None)
@@ -226,28 +236,31 @@ impl Cluster {
 
     /// Starts the agent of a node, within the node's namespaces.
     pub async fn start_agent(&mut self, node: &str) -> Result<()> {
-        let process = self.spawn_agent(node, "agent", AGENT_PORT).await?;
+        self.start_agent_with(node, &[]).await
+    }
+
+    /// Starts the agent of a node with more arguments; one that runs ends first.
+    pub async fn start_agent_with(&mut self, node: &str, more: &[&str]) -> Result<()> {
+        if let Some(mut running) = self.agents.remove(node) {
+            running.terminate(Duration::from_secs(10)).await?;
+        }
+        let process = self.spawn_agent(node, "agent", AGENT_PORT, more).await?;
         self.agents.insert(node.to_owned(), process);
         Ok(())
     }
 
     /// Starts an agent of a node under another log name and port.
-    pub async fn spawn_agent(&self, node: &str, log: &str, port: u16) -> Result<ManagedProcess> {
+    pub async fn spawn_agent(&self, node: &str, log: &str, port: u16, more: &[&str]) -> Result<ManagedProcess> {
         let kubeconfig = self.bed.dir().join(format!("agent-{node}.kubeconfig"));
         let machine = self.node(node)?;
         self.kubeconfig("lifeboat-agent", Some(machine), &kubeconfig).await?;
+        let (listen, directory) = (format!("0.0.0.0:{port}"), format!("{SHARED}={}", self.shared_dir().display()));
+        let mut arguments = vec!["agent", "--listen", &listen, "--log-format", "text", "--directory", &directory];
+        arguments.extend(more);
         self.bed.spawn_in(
             Some(machine),
             self.binaries.join("lifeboat"),
-            &[
-                "agent",
-                "--listen",
-                &format!("0.0.0.0:{port}"),
-                "--log-format",
-                "text",
-                "--directory",
-                &format!("{SHARED}={}", self.shared_dir().display()),
-            ],
+            &arguments,
             &[
                 ("KUBECONFIG", kubeconfig.to_string_lossy().as_ref()),
                 ("POD_NAMESPACE", &self.namespace),

@@ -4,8 +4,10 @@
 //! ServiceAccounts, so that a missing right is seen at once. All I/O; no knowledge of how Lifeboat decides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+pub mod bucket;
 pub mod cluster;
 pub mod fill;
 pub mod kstatus;
 pub mod manifests;
+pub mod runs;
 pub mod wait;

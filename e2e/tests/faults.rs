@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lifeboat_e2e::bucket::look_into;
 use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, condition, is_condition, is_terminal};
 use lifeboat_e2e::fill::fill;
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
@@ -13,29 +14,6 @@ use lifeboat_e2e::wait::eventually;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// Archives in the bucket that have a manifest, and data files without one.
-fn in_bucket(cluster: &Cluster) -> Result<(usize, usize)> {
-    fn walk(dir: &std::path::Path, found: &mut Vec<std::path::PathBuf>) -> Result<()> {
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            if path.is_dir() { walk(&path, found)? } else { found.push(path) }
-        }
-        Ok(())
-    }
-    let mut files = vec![];
-    let root = cluster.bed.s3().bucket_dir(BUCKET).join("offsite");
-    if root.exists() {
-        walk(&root, &mut files)?;
-    }
-    let manifests: Vec<_> = files.iter().filter(|f| f.ends_with("manifest.json")).collect();
-    let orphans = files
-        .iter()
-        .filter(|f| f.to_string_lossy().contains(".db.zst"))
-        .filter(|f| !manifests.iter().any(|m| m.parent() == f.parent()))
-        .count();
-    Ok((manifests.len(), orphans))
-}
 
 /// A backup slowed down so that there is time to break something while it runs.
 fn slow(name: &str, bytes_per_second: &str) -> Value {
@@ -132,7 +110,11 @@ async fn with_the_store_killed_during_an_upload_and_back_the_run_completes() -> 
     cluster.bed.s3().start().await?;
     let done = cluster.wait_for("etcdb", "b", 4 * MINUTE, is_terminal).await?;
     ensure!(is_condition(&done, "Complete", "True"), "{done:#}");
-    ensure!(in_bucket(&cluster)? == (1, 0), "half-made things in the bucket: {:?}", in_bucket(&cluster)?);
+    ensure!(
+        look_into(&cluster, BUCKET, "offsite")?.is_one_backup(),
+        "half-made things: {:?}",
+        look_into(&cluster, BUCKET, "offsite")?
+    );
     cluster.shutdown().await
 }
 
@@ -149,7 +131,11 @@ async fn an_agent_killed_in_the_middle_of_a_run_ends_in_one_terminal_state() -> 
     let done = cluster.wait_for("etcdb", "b", 4 * MINUTE, is_terminal).await?;
     ensure!(is_condition(&done, "Complete", "True") != is_condition(&done, "Failed", "True"), "{done:#}");
     ensure!(is_condition(&done, "Complete", "True"), "{done:#}");
-    ensure!(in_bucket(&cluster)? == (1, 0), "leftovers: {:?}", in_bucket(&cluster)?);
+    ensure!(
+        look_into(&cluster, BUCKET, "offsite")?.is_one_backup(),
+        "leftovers: {:?}",
+        look_into(&cluster, BUCKET, "offsite")?
+    );
     cluster.shutdown().await
 }
 
@@ -184,7 +170,7 @@ async fn operators_killed_and_doubled_run_every_slot_once() -> Result<()> {
     let done = cluster.wait_for("etcdb", "b", 3 * MINUTE, is_terminal).await?;
     ensure!(is_condition(&done, "Complete", "True"), "{done:#}");
     ensure!(done["status"]["assignment"]["attempt"] == 1, "a new operator started it again: {done:#}");
-    ensure!(in_bucket(&cluster)? == (1, 0), "{:?}", in_bucket(&cluster)?);
+    ensure!(look_into(&cluster, BUCKET, "offsite")?.is_one_backup(), "{:?}", look_into(&cluster, BUCKET, "offsite")?);
     cluster.shutdown().await
 }
 
@@ -193,13 +179,13 @@ async fn a_second_agent_of_a_node_waits_for_the_first() -> Result<()> {
     let mut cluster = Cluster::start(Setup::named("twoagents")).await?;
     cluster.create_location("offsite").await?;
     let node = cluster.node_names()[0].clone();
-    let mut second = cluster.spawn_agent(&node, "second-agent", 8082).await?;
+    let mut second = cluster.spawn_agent(&node, "second-agent", 8082, &[]).await?;
     let mut pinned = backup("b", "offsite");
     pinned["spec"]["source"] = json!({"nodeName": node});
     cluster.apply(&pinned).await?;
     let done = cluster.wait_for("etcdb", "b", 2 * MINUTE, is_terminal).await?;
     ensure!(is_condition(&done, "Complete", "True"), "{done:#}");
-    ensure!(in_bucket(&cluster)? == (1, 0), "{:?}", in_bucket(&cluster)?);
+    ensure!(look_into(&cluster, BUCKET, "offsite")?.is_one_backup(), "{:?}", look_into(&cluster, BUCKET, "offsite")?);
     // The first one ends: the second takes over.
     cluster.agents.get_mut(&node).unwrap().kill9().await?;
     pinned["metadata"]["name"] = json!("after");

@@ -12,6 +12,7 @@ use lifeboat_e2e::cluster::{BUCKET, Cluster, SHARED, Setup, condition, is_condit
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, directory, schedule};
 use lifeboat_e2e::wait::eventually;
+use lifeboat_testbed::Signal;
 use serde_json::{Value, json};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -489,14 +490,31 @@ async fn replaced_and_retried(cluster: &Cluster) -> Result<()> {
     let hopeless = json!({"bytesPerSecond": "1Ki", "transferSeconds": 10});
     cluster.apply(&with(backup("hopeless", "good"), "spec.limits", hopeless)).await?;
     let row = Row {
-        situation: "backup being retried",
+        situation: "backup: limits that cannot be kept",
         resource: "etcdb",
         name: "hopeless",
+        ready: "False",
+        reason: "LimitsTooLow",
+        marker: Some("Failed"),
+        kstatus: Kstatus::Failed,
+        words: &["limits.bytesPerSecond", "transferSeconds"],
+    };
+    see(cluster, row, MINUTE).await?;
+
+    cluster.apply(&with(backup("unlucky", "good"), "spec.limits", json!({"bytesPerSecond": "200Ki"}))).await?;
+    let reading = |b: &Value| b.pointer("/status/execution/bytesDone").is_some();
+    let running = cluster.wait_for("etcdb", "unlucky", MINUTE, reading).await?;
+    let node = running["status"]["assignment"]["nodeName"].as_str().unwrap();
+    cluster.node(node)?.kill_pod("etcd", Signal::KILL)?;
+    let row = Row {
+        situation: "backup being retried",
+        resource: "etcdb",
+        name: "unlucky",
         ready: "Unknown",
         reason: "Retrying",
         marker: Some("Reconciling"),
         kstatus: Kstatus::InProgress,
-        words: &["limits.bytesPerSecond"],
+        words: &["attempt 1", "broke off"],
     };
     see(cluster, row, MINUTE).await?;
     Ok(())

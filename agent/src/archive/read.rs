@@ -85,9 +85,10 @@ pub async fn read_archive(
     let unpacked = unpacked.unwrap_or(Err(ReadError::Stopped));
     let stored = match (downloaded, unpacked) {
         // Whoever unpacks says why it stopped listening.
-        (Ok(None) | Err(_), Err(error @ (ReadError::Write(_) | ReadError::Snapshot(_) | ReadError::Corrupt(_)))) => {
+        (Ok(None), Err(error @ (ReadError::Write(_) | ReadError::Snapshot(_) | ReadError::Corrupt(_)))) => {
             return Err(error);
         }
+        // What there was to unpack ended with the download; the store says why.
         (Err(error), _) => return Err(error.into()),
         (Ok(None), _) => return Err(ReadError::Stopped),
         (Ok(Some(stored)), unpacked) => (stored, unpacked),

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use lifeboat_crds::Quantity;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -43,9 +44,10 @@ pub struct SpoolLimits {
 pub enum SpoolError {
     /// Memory and disk were full until the deadline.
     #[error(
-        "the store took parts more slowly than etcd gave them, and the spool in {directory} was full ({limit} bytes \
-         allowed, a fifth of its file system stays free): raise limits.spool, free space on this master, or look at \
-         what slows the store down"
+        "the store took parts more slowly than etcd gave them, and the spool in {directory} was full ({} allowed, a \
+         fifth of its file system stays free): raise limits.spool, free space on this master, or look at what slows the \
+         store down",
+        Quantity::human(*.limit)
     )]
     Full {
         /// Its directory.

@@ -77,6 +77,17 @@ pub enum TransferError {
     /// What etcd delivered is no sound snapshot.
     #[error("the snapshot that etcd sent is not sound: {0}")]
     Snapshot(#[from] SnapshotError),
+    /// etcd ended the stream in order, and too early.
+    #[error(
+        "etcd ended its snapshot after {received} of {announced} bytes: look at the log of the etcd pod and at the disk \
+         of this master"
+    )]
+    EndedEarly {
+        /// Bytes that came.
+        received: u64,
+        /// Bytes that were announced.
+        announced: u64,
+    },
     /// The store did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -177,6 +188,7 @@ fn ended(error: TransferError, deadline: Instant, cancel: &CancellationToken, do
         }
         TransferError::Etcd(_)
         | TransferError::Snapshot(_)
+        | TransferError::EndedEarly { .. }
         | TransferError::Store(_)
         | TransferError::Spool(_)
         | TransferError::Compress(_)
@@ -295,6 +307,7 @@ async fn read_all(
     stop: &CancellationToken,
 ) -> Result<(), TransferError> {
     let [verifier, encoder] = readers;
+    let (mut received, announced) = (0, stream.size);
     loop {
         let next = tokio::select! {
             biased;
@@ -302,9 +315,13 @@ async fn read_all(
             next = stream.next_chunk() => next?,
         };
         let Some(chunk) = next else {
+            if received != announced {
+                return Err(TransferError::EndedEarly { received, announced });
+            }
             is_whole.store(true, Ordering::Release);
             return Ok(());
         };
+        received += chunk.bytes.len() as u64;
         progress.add(chunk.bytes.len() as u64);
         // A reader that is gone has said why itself.
         let passed_on = async {

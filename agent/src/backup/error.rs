@@ -147,14 +147,15 @@ impl BackupError {
 fn etcd_reason(error: &EtcdError) -> Reason {
     match error.class() {
         EtcdErrorClass::Unavailable => Reason::NoHealthyMember,
-        EtcdErrorClass::Access | EtcdErrorClass::Transfer | EtcdErrorClass::Request => Reason::SnapshotFailed,
+        EtcdErrorClass::Access | EtcdErrorClass::Transfer => Reason::SnapshotFailed,
+        EtcdErrorClass::Request => Reason::LimitsTooLow,
     }
 }
 
 fn transfer_reason(error: &TransferError) -> Reason {
     match error {
         TransferError::Etcd(error) => etcd_reason(error),
-        TransferError::Snapshot(_) => Reason::VerificationFailed,
+        TransferError::Snapshot(_) | TransferError::EndedEarly { .. } => Reason::VerificationFailed,
         TransferError::Store(error) => upload_reason(error),
         TransferError::Spool(SpoolError::Full { .. } | SpoolError::File { .. }) => Reason::InsufficientSpool,
         TransferError::Spool(SpoolError::Damaged { .. }) => Reason::VerificationFailed,

@@ -222,11 +222,11 @@ async fn listen(address: SocketAddr) -> Result<Option<TcpListener>, RunError> {
     }
 }
 
-/// Whoever spooled before has ended: the host's lock is ours.
+/// Whoever spooled before has ended: the host's lock is ours. A spool that is a file system of its own stays, emptied.
 fn empty_spool(path: &Path) -> Result<(), RunError> {
     match std::fs::remove_dir_all(path) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => Ok(()),
         Err(source) => Err(RunError::Spool { path: path.to_owned(), source }),
     }
 }

@@ -8,6 +8,7 @@
 
 mod binaries;
 mod client;
+mod front;
 mod kubeadm;
 mod machine;
 mod manifest;
@@ -25,6 +26,9 @@ mod wait;
 mod workdir;
 
 pub use binaries::Binaries;
+pub use front::etcd::{EtcdFault, EtcdFront};
+pub use front::illness::{Fault, Illness, Kind};
+pub use front::{S3Front, Seen};
 pub use node::Node;
 pub use options::{EtcdLine, Options, Range, UnknownEtcdLine};
 pub use process::{ManagedProcess, Signal};

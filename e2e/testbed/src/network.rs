@@ -37,6 +37,11 @@ impl Network {
         self.address(HUB)
     }
 
+    /// The host's own end: what the test's process listens on to be reached by the machines.
+    pub(crate) const fn host(self) -> Ipv4Addr {
+        self.address(HOST)
+    }
+
     pub(crate) const fn store(self) -> Ipv4Addr {
         self.address(STORE)
     }
@@ -48,7 +53,7 @@ impl Network {
 
     /// Makes the bridge in the hub and the host's way to it.
     pub(crate) fn connect_hub(self, hub: &Machine) -> Result<()> {
-        let (uplink, hub_address, host_address) = (uplink(self.subnet), self.hub(), self.address(HOST));
+        let (uplink, hub_address, host_address) = (uplink(self.subnet), self.hub(), self.host());
         host_ip(&format!(
             "link add {uplink} type veth peer name uplink netns {pid}\n\
              address add {host_address}/24 dev {uplink}\nlink set {uplink} up\n",

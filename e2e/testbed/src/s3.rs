@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 
 use crate::binaries::Binaries;
+use crate::front::S3Front;
 use crate::machine::Machine;
 use crate::process::{ManagedProcess, Recipe, run, tail};
 use crate::wait::wait_for;
@@ -139,6 +140,12 @@ impl S3 {
             process.kill9().await?;
         }
         Ok(())
+    }
+
+    /// A front before this server, listening on `host`; it speaks TLS with a certificate of the same CA.
+    pub(crate) async fn front(&self, host: Ipv4Addr) -> Result<S3Front> {
+        let dir = self.ca_file.parent().context("no directory of certificates")?;
+        S3Front::start(host.into(), self.address, dir).await
     }
 
     /// Makes a bucket; present is fine.

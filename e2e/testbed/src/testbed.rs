@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::binaries::{Binaries, workspace};
+use crate::front::S3Front;
+use crate::front::etcd::EtcdFront;
 use crate::machine::Machine;
 use crate::network::{Network, set_port};
 use crate::node::{AGENT_GROUP, NODE_DIRS, Node};
@@ -266,6 +268,22 @@ impl Testbed {
     /// When `ip` refuses.
     pub fn reconnect_s3(&self) -> Result<()> {
         set_port(&self.hub, STORE_PORT, true)
+    }
+
+    /// A front before the object store that can be made ill; healthy at first.
+    ///
+    /// # Errors
+    /// When it cannot listen, or openssl is missing.
+    pub async fn s3_front(&self) -> Result<S3Front> {
+        self.s3.front(self.network.host()).await
+    }
+
+    /// A front before a member of etcd that can be made ill; healthy at first. An agent is pointed at it by `--etcd-endpoint`.
+    ///
+    /// # Errors
+    /// When it cannot listen, or openssl is missing.
+    pub async fn etcd_front(&self, node: &Node) -> Result<EtcdFront> {
+        EtcdFront::start(self.network.host().into(), node).await
     }
 
     /// Sets the Ready condition of a node's object; nothing else does, as no kubelet runs.

@@ -219,13 +219,8 @@ impl<'o> Run<'o> {
             .map(|last| format!("; attempt {} on {} failed: {}", last.attempt, last.node_name, last.error.message));
         match attempt {
             Attempt::Running(assignment) => {
-                let stage = self.status.execution.as_ref().and_then(|execution| execution.stage.as_deref());
-                let stage = stage.map(|stage| format!(" (stage {stage})")).unwrap_or_default();
-                let more = last.unwrap_or_default();
-                self.fail(
-                    Reason::DeadlineExceeded,
-                    format!("{words}: reading etcd on {}{stage} was still going on{more}", assignment.node_name),
-                )
+                let doing = self.doing(&assignment.node_name);
+                self.fail(Reason::DeadlineExceeded, format!("{words}; last seen: {doing}{}", last.unwrap_or_default()))
             }
             Attempt::Assigned(assignment) => {
                 let more = last.unwrap_or_default();
@@ -269,16 +264,22 @@ impl<'o> Run<'o> {
             self.events.push(EventDraft::new(EventReason::BackupStarted, words));
         }
         let again = if self.status.attempts.is_empty() { String::new() } else { format!(", attempt {attempt}") };
-        let stage = self.status.execution.as_ref().and_then(|execution| execution.stage.as_deref());
-        let words = match stage {
-            Some("Waiting") => format!("waits for another backup on {node_name} to end{again}"),
-            Some("Preparing") => format!("the agent on {node_name} looks at location and etcd{again}"),
-            Some(_) | None => format!("etcd on {node_name} is being backed up{again}"),
-        };
+        let words = format!("{}{again}", self.doing(node_name));
         Next::Waits {
             outcome: Outcome::waiting(Reason::Running, words),
             phase: "Running",
             look_again: self.when_silent(),
+        }
+    }
+
+    /// What the agent on a node is at, by the stage it tells; ones that this version does not know are about etcd.
+    fn doing(&self, node_name: &NodeName) -> String {
+        match self.status.execution.as_ref().and_then(|execution| execution.stage.as_deref()) {
+            Some("Waiting") => format!("waits for another backup on {node_name} to end"),
+            Some("Preparing") => format!("the agent on {node_name} looks at location and etcd"),
+            Some("Uploading") => format!("etcd on {node_name} was read; the store takes the rest of the archive"),
+            Some("Publishing") => format!("etcd on {node_name} was read; the manifest is being written"),
+            Some(_) | None => format!("etcd on {node_name} is being backed up"),
         }
     }
 

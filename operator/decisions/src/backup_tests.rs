@@ -148,6 +148,39 @@ fn a_failed_try_is_followed_by_another_elsewhere_after_a_pause() {
 }
 
 #[test]
+fn waiting_for_a_turn_is_no_part_of_the_duration_and_failed_tries_are() {
+    let waited = |failed: bool| {
+        let mut run = observed(backup(json!({})));
+        step(&mut run, 0);
+        agent_says(&mut run, None);
+        step(&mut run, 6);
+        if failed {
+            agent_says(&mut run, Some(error("UploadFailed", "503")));
+            step(&mut run, 7);
+            step(&mut run, 20);
+        }
+        let mut facts = archive("Content");
+        facts["archive"]["startTime"] = json!(at(30).to_string());
+        agent_says(&mut run, Some(facts));
+        step(&mut run, 60);
+        status(&run).duration.clone().unwrap()
+    };
+    assert_eq!((waited(false).as_str(), waited(true).as_str()), ("17s", "42s"));
+}
+
+#[test]
+fn the_words_at_the_deadline_tell_a_slow_store_from_a_slow_etcd() {
+    for (stage, words) in [("Reading", "etcd on m1 is being backed up"), ("Uploading", "the store takes the rest")] {
+        let mut run = observed(backup(json!({"spec": {"limits": {"timeoutSeconds": 60}}})));
+        step(&mut run, 0);
+        agent_says(&mut run, None);
+        run.backup.status.as_mut().unwrap().execution.as_mut().unwrap().stage = Some(stage.to_owned());
+        step(&mut run, 61);
+        assert_shown(&object(&run), Show::Failed("DeadlineExceeded"), words);
+    }
+}
+
+#[test]
 fn a_silent_agent_is_replaced_whether_it_began_or_not() {
     for begins in [false, true] {
         let mut run = observed(backup(json!({})));
@@ -324,7 +357,7 @@ fn every_situation_looks_as_the_table_says() {
     agent_says(&mut running, None);
     step(&mut running, 5);
     step(&mut running, 60);
-    assert_shown(&object(&running), Show::Failed("DeadlineExceeded"), "Reading");
+    assert_shown(&object(&running), Show::Failed("DeadlineExceeded"), "is being backed up");
     let mut waiting = observed(slow(60));
     step(&mut waiting, 0);
     step(&mut waiting, 60);

@@ -78,6 +78,12 @@ async fn a_truncated_and_a_swapped_archive_are_told() {
 }
 
 #[tokio::test]
+async fn an_archive_that_is_gone_is_called_gone_and_not_corrupt() {
+    let error = read(&FaultyStore::new(MemoryStore::new()), &manifest(SNAPSHOT), None).await.unwrap_err();
+    assert!(matches!(error, ReadError::Store(StoreError::NotFound { .. })), "{error}");
+}
+
+#[tokio::test]
 async fn what_is_no_archive_is_told() {
     let noise: Vec<u8> = (0..10_000).map(|_| rand::random()).collect();
     let packed = zstd::encode_all(&noise[..], 1).unwrap();

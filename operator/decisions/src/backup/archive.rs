@@ -29,7 +29,8 @@ pub(super) fn copy_facts(status: &mut EtcdBackupStatus, facts: ArchiveFacts) {
         pin: _,
     } = facts;
     let human = |bytes: i64| u64::try_from(bytes).ok().map(Quantity::human);
-    let start = status.start_time.clone().unwrap_or(start_time);
+    // The agent's own time leaves out that it waited for another backup of its master; failed tries count.
+    let start = status.start_time.clone().filter(|_| !status.attempts.is_empty()).unwrap_or(start_time);
     // Agents' clocks differ: another one may have begun.
     let duration = completion_time.0.duration_since(start.0).max(SignedDuration::ZERO);
     status.archive = Some(archive);

@@ -81,6 +81,7 @@ pub(super) const fn is_permanent(reason: Reason) -> bool {
         | Reason::LocationMissing
         | Reason::InvalidSchedule
         | Reason::NeverFires
+        | Reason::LimitsTooLow
         | Reason::Interrupted
         | Reason::Cancelled
         | Reason::Superseded

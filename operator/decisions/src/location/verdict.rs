@@ -180,6 +180,7 @@ fn outcome(reason: Reason, message: &str, since: Timestamp, now: Timestamp) -> O
         | Reason::UploadFailed
         | Reason::CompactionMoved
         | Reason::InsufficientSpool
+        | Reason::LimitsTooLow
         | Reason::DeadlineExceeded
         | Reason::Interrupted
         | Reason::Pending
