@@ -26,11 +26,12 @@ use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use self::change::{DeleteArguments, PinArguments, UnpinArguments, run_delete, run_pin, run_unpin};
-use self::fetch::{FetchError, Target, prove};
+use self::fetch::{FetchError, Target, Wanted, prove, read_identities};
 use self::file::{FileError, LocationFile, StoreKeys};
 use self::retention::{RetentionArguments, run_retention};
 use self::shown::Format;
 use self::trust::{Trust, Trusted};
+use crate::archive::read::ReadError;
 use crate::host::keys::KeysError;
 use crate::keeping::KeepError;
 use crate::location::LocationError;
@@ -65,6 +66,9 @@ pub enum ArchiveCommand {
         /// Which archive.
         #[command(flatten)]
         which: Which,
+        /// What opens it.
+        #[command(flatten)]
+        unlock: Unlock,
         /// Form of the output.
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
@@ -74,6 +78,9 @@ pub enum ArchiveCommand {
         /// Which archive.
         #[command(flatten)]
         which: Which,
+        /// What opens it.
+        #[command(flatten)]
+        unlock: Unlock,
         /// The file; never overwritten. `{time}` in its name becomes the time of the backup.
         #[arg(long)]
         file: PathBuf,
@@ -118,6 +125,15 @@ pub struct Which {
     /// Where.
     #[command(flatten)]
     place: Place,
+}
+
+/// What opens an archive that is encrypted.
+#[derive(Debug, clap::Args)]
+pub struct Unlock {
+    /// age identity of one of the archive's recipients, as age-keygen writes it: lines AGE-SECRET-KEY-1…, comments. Only for
+    /// an archive that is encrypted.
+    #[arg(long, value_name = "FILE", env = "LIFEBOAT_IDENTITY")]
+    identity: Option<PathBuf>,
 }
 
 /// Why a command did not do what was asked.
@@ -202,7 +218,8 @@ impl ArchiveError {
             | Self::NoSuchArchive { .. }
             | Self::Refused(_)
             | Self::Keep(KeepError::Pinned(_))
-            | Self::Fetch(FetchError::Exists(_)) => 4,
+            | Self::Fetch(FetchError::Exists(_) | FetchError::IdentityFile { .. } | FetchError::Identity { .. })
+            | Self::Fetch(FetchError::Read(ReadError::Encrypted { .. })) => 4,
             Self::Location(_)
             | Self::Store(_)
             | Self::Altered(_)
@@ -236,21 +253,24 @@ pub async fn run_archive_command(
             shelf.remark_keys(&found);
             refuse_altered(&found)
         }
-        ArchiveCommand::Verify { which, output } => {
+        ArchiveCommand::Verify { which, unlock, output } => {
+            let wanted = Wanted { target: None, identities: read_identities(unlock.identity.as_deref())? };
             let (shelf, found) = Shelf::open_one(&which).await?;
             refuse_altered(&found)?;
             let manifest = &found.manifest;
-            let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, None, cancel).await?;
+            let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, wanted, cancel).await?;
             shelf.remark_keys(&found);
             Ok(shown::write_proof(out, output, &found, &facts, None)?)
         }
-        ArchiveCommand::Fetch { which, file, output } => {
+        ArchiveCommand::Fetch { which, unlock, file, output } => {
+            let identities = read_identities(unlock.identity.as_deref())?;
             let (shelf, found) = Shelf::open_one(&which).await?;
             refuse_altered(&found)?;
             let manifest = &found.manifest;
             let target = Target::new(&file, manifest)?;
             let path = target.path().to_owned();
-            let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, Some(target), cancel).await?;
+            let wanted = Wanted { target: Some(target), identities };
+            let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, wanted, cancel).await?;
             shelf.remark_keys(&found);
             Ok(shown::write_proof(out, output, &found, &facts, Some(&path))?)
         }

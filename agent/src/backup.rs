@@ -4,33 +4,42 @@
 //! attempt that finds a manifest of its backup adopts it; one that loses deletes its own data and nothing else. After
 //! the first calls the API server is not needed any more.
 
+mod comparison;
 mod error;
 mod manifest;
+mod members;
+mod proof;
 mod shelf;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_crds::backup::{ArchiveFacts, EtcdBackupSpec, VerificationLevel};
 use lifeboat_crds::location::{AccessMode, EtcdBackupLocationSpec};
 use lifeboat_crds::manifest::ManifestObject;
-use lifeboat_crds::{BackupId, NodeName};
-use lifeboat_snapshot::Level;
+use lifeboat_crds::member::Divergence;
+use lifeboat_crds::{BackupId, NodeName, Time};
+use lifeboat_snapshot::{Content, HashKv, HashKvError, Level};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::BackupError;
 use self::manifest::{Made, archive_facts, build_manifest};
+use self::members::Question;
+use self::proof::{Bounds, Diverged, Proof, Unpublished, prove_content, prove_members};
 use self::shelf::{OpenLocation, Shelf};
+use crate::archive::encode::Packing;
+use crate::archive::encryption::{Recipients, parse_recipients};
 use crate::archive::progress::{Progress, Stage};
 use crate::archive::spool::RESERVE_PERCENT;
-use crate::archive::transfer::{Transfer, run_transfer};
-use crate::etcd::client::MemberClient;
+use crate::archive::transfer::{Transfer, Transferred, run_transfer};
+use crate::etcd::client::{Endpoint, MemberClient};
 use crate::etcd::snapshot::{SnapshotLimits, SnapshotRequest};
 use crate::etcd::status::fetch_member;
+use crate::host::divergence::DivergenceNote;
 use crate::host::files::{HostOptions, HostView, read_host};
 use crate::host::fingerprint::read_fingerprints;
 use crate::host::identity::HostId;
@@ -43,6 +52,8 @@ const NO_PROGRESS: Duration = Duration::from_secs(20);
 
 /// For how long a store that does not say whose prefix it is is asked again.
 const OWNER_PATIENCE: Duration = Duration::from_secs(120);
+/// Longest for clearing up after a failure.
+const CLEAN_UP: Duration = Duration::from_secs(15);
 
 /// What every backup of this agent needs.
 #[derive(Clone, Debug)]
@@ -63,6 +74,8 @@ pub struct BackupRunner {
     pub spool_dir: PathBuf,
     /// Version of this program.
     pub version: &'static str,
+    /// That members were found to differ; this agent's own finding.
+    pub divergence: Arc<Mutex<DivergenceNote>>,
     /// One database is read at a time: each read holds parts in memory. A location that is away keeps nobody waiting.
     pub turn: Arc<Semaphore>,
 }
@@ -95,7 +108,7 @@ impl BackupRunner {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         progress.enter(Stage::Preparing);
         let ended = || if cancel.is_cancelled() { BackupError::Interrupted } else { BackupError::Late };
-        let location = within(deadline, cancel, self.open_location(order)).await.ok_or_else(ended)??;
+        let (location, recipients) = within(deadline, cancel, self.open_location(order)).await.ok_or_else(ended)??;
         let keys = within(deadline, cancel, self.keyring.current()).await.ok_or_else(ended)?;
         let shelf = Shelf::new(&location, &self.cluster_uid, &order.backup_id, &keys, cancel);
         if let Some(manifest) = within(deadline, cancel, shelf.adopt()).await.ok_or_else(ended)?? {
@@ -110,24 +123,48 @@ impl BackupRunner {
         let begun = Timestamp::now();
         progress.enter(Stage::Preparing);
         let source = within(deadline, cancel, self.find_source()).await.ok_or_else(ended)??;
-        let (key, data) = shelf.new_data_key(order.attempt)?;
+        let (key, data) = shelf.new_data_key(order.attempt, recipients.is_some())?;
+        let spec = &order.object.spec;
         let transfer = Transfer {
             client: source.client.clone(),
-            snapshot: snapshot_request(&order.object.spec),
-            level: snapshot_level(order.object.spec.verification),
-            zstd_level: order.object.spec.compression.zstd_level,
+            snapshot: snapshot_request(spec),
+            level: snapshot_level(spec.verification),
+            wants_hash_kv: spec.verification == VerificationLevel::Members,
+            packing: Packing { zstd_level: spec.compression.zstd_level, recipients: recipients.clone() },
             store: Arc::clone(&shelf.store),
-            key,
+            key: key.clone(),
             spool_directory: self.spool_dir.join(format!("{}-{}", order.backup_id, order.attempt)),
             spool_reserve_percent: RESERVE_PERCENT,
-            spool_bytes: order.object.spec.limits.spool.bytes().unwrap_or(0),
+            spool_bytes: spec.limits.spool.bytes().unwrap_or(0),
             deadline,
         };
-        let transferred = run_transfer(transfer, progress, cancel).await?;
+        let Transferred { facts, encoded, hash_kv } = run_transfer(transfer, progress, cancel).await?;
+        let proof = Proof::of_stream(&facts);
+        let made = Made {
+            runner: self,
+            order,
+            source: &source,
+            facts: &facts,
+            encoded,
+            proof: &proof,
+            recipients: recipients.as_ref(),
+            data,
+            begun,
+            now: Timestamp::now(),
+        };
+        progress.enter(Stage::Verifying);
+        let archive =
+            Unpublished { store: shelf.store.as_ref(), key: &key, manifest: &build_manifest(&made), progress };
+        let bounds = Bounds { deadline, cancel };
+        let proof = match self.prove(&archive, &source, proof.clone(), hash_kv, bounds).await {
+            Ok(proof) => proof,
+            Err(error) => {
+                discard(&archive).await;
+                return Err(error);
+            }
+        };
         progress.enter(Stage::Publishing);
-        let now = Timestamp::now();
-        let manifest =
-            build_manifest(&Made { runner: self, order, source: &source, transferred: &transferred, data, begun, now });
+        let manifest = build_manifest(&Made { proof: &proof, now: Timestamp::now(), ..made });
         let published = shelf.publish(manifest).await?;
         Ok(archive_facts(&published, &shelf.manifest_uri()?))
     }
@@ -145,21 +182,56 @@ impl BackupRunner {
         }
     }
 
-    async fn open_location(&self, order: &BackupOrder) -> Result<OpenLocation, BackupError> {
+    /// As much as was asked for, and as can be known.
+    async fn prove(
+        &self,
+        archive: &Unpublished<'_>,
+        source: &Source,
+        proof: Proof,
+        hash_kv: Option<Result<HashKv, HashKvError>>,
+        bounds: Bounds<'_>,
+    ) -> Result<Proof, BackupError> {
+        let asked = archive.manifest.object.spec.verification;
+        let proof = match asked {
+            VerificationLevel::Checksum => return Ok(proof),
+            VerificationLevel::Content | VerificationLevel::Members => prove_content(proof, archive, bounds).await?,
+        };
+        let Content::Verified(database) = &proof.content else { return Ok(proof) };
+        let question =
+            Question { endpoint: &source.endpoint, status: &source.status, revision: database.revision, bounds };
+        let proven = prove_members(proof, hash_kv, &question).await;
+        self.note_divergence(proven.as_ref().map(|proof| proof.level));
+        proven
+    }
+
+    /// Keeps in mind that members differ, until they are found not to.
+    fn note_divergence(&self, found: Result<VerificationLevel, &BackupError>) {
+        let mut note = self.divergence.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = match found {
+            Ok(VerificationLevel::Members) => note.clear(),
+            Err(BackupError::Diverged { diverged: Diverged { revision, members }, words: _ }) => {
+                let members = members.iter().map(|(name, hash)| format!("{name} ({hash:08x})")).collect();
+                note.set(Divergence { revision: *revision, members, time: Time(Timestamp::now()) })
+            }
+            Ok(VerificationLevel::Checksum | VerificationLevel::Content) | Err(_) => Ok(()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(%error, "whether members differ is not kept over a restart of this agent");
+        }
+    }
+
+    /// The location that is written to, and to whom archives in it are encrypted.
+    async fn open_location(&self, order: &BackupOrder) -> Result<(OpenLocation, Option<Recipients>), BackupError> {
         let location = self.opener.fetch(&order.object.spec.location_ref.name).await?;
         let EtcdBackupLocationSpec { access_mode, encryption, s3: _, directory: _ } = &location.spec;
-        // The operator refuses these before; an agent that is newer or older must not write in the clear all the same.
-        if encryption.is_some() {
-            return Err(BackupError::NotSupported("spec.encryption of the location"));
-        }
-        if order.object.spec.verification == VerificationLevel::Members {
-            return Err(BackupError::NotSupported("spec.verification: Members"));
-        }
+        // Before anything else: where encryption is asked for, nothing leaves this host in the clear.
+        let recipients = encryption.as_ref().map(parse_recipients).transpose()?;
         match access_mode {
-            AccessMode::ReadWrite => Ok(OpenLocation {
-                store: self.opener.open(&location.spec).await?,
-                is_conditional: location.status.as_ref().and_then(|status| status.conditional_writes) == Some(true),
-            }),
+            AccessMode::ReadWrite => {
+                let status = location.status.as_ref();
+                let is_conditional = status.and_then(|status| status.conditional_writes) == Some(true);
+                Ok((OpenLocation { store: self.opener.open(&location.spec).await?, is_conditional }, recipients))
+            }
             AccessMode::ReadOnly => Err(BackupError::ReadOnly(order.object.spec.location_ref.name.clone())),
         }
     }
@@ -180,12 +252,13 @@ impl BackupRunner {
         for words in &fingerprints.unreadable {
             tracing::warn!(words, "the manifest will lack a fingerprint");
         }
-        Ok(Source { client, status, name: discovery.name, fingerprints })
+        Ok(Source { endpoint, client, status, name: discovery.name, fingerprints })
     }
 }
 
 /// The member that is read.
 struct Source {
+    endpoint: Endpoint,
     client: MemberClient,
     status: crate::etcd::status::MemberStatus,
     name: Option<String>,
@@ -206,6 +279,16 @@ fn snapshot_level(level: VerificationLevel) -> Level {
         VerificationLevel::Checksum => Level::Checksum,
         VerificationLevel::Content | VerificationLevel::Members => Level::Content,
     }
+}
+
+/// Takes an archive away that no manifest names.
+async fn discard(archive: &Unpublished<'_>) {
+    let words = match tokio::time::timeout(CLEAN_UP, archive.store.delete(archive.key)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_elapsed) => format!("no answer within {} s", CLEAN_UP.as_secs()),
+    };
+    tracing::warn!(key = %archive.key, error = words, "an archive that is not published was left with the store");
 }
 
 /// What comes of `work` before the deadline and the cancellation; nothing after. Only for work that leaves nothing behind.

@@ -6,6 +6,8 @@
 pub mod client;
 pub mod error;
 pub mod facts;
+pub mod hash_kv;
+mod raw;
 pub mod snapshot;
 pub mod status;
 

@@ -7,6 +7,7 @@ pub mod arguments;
 pub mod certificate;
 pub mod crashsafe;
 pub mod discovery;
+pub mod divergence;
 pub mod files;
 pub mod fingerprint;
 pub mod highest_revision;

@@ -147,9 +147,25 @@ pub struct MemberFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub host_id: Option<String>,
+    /// That a comparison found members with different data; until one finds them equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<Divergence>,
     /// Outcome of the last restore on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_restore: Option<LastRestore>,
+}
+
+/// Members that answered with different hashes of their keys, up to one revision and one compaction, twice.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Divergence {
+    /// Up to which revision.
+    pub revision: i64,
+    /// Each member that was compared, with its hash.
+    #[schemars(length(max = 16), inner(length(max = 300)))]
+    pub members: Vec<String>,
+    /// When it was seen.
+    pub time: Time,
 }
 
 /// Free space on a master, bytes.

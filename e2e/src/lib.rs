@@ -10,4 +10,5 @@ pub mod fill;
 pub mod kstatus;
 pub mod manifests;
 pub mod runs;
+pub mod stock_tools;
 pub mod wait;

@@ -9,37 +9,12 @@ use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::cluster::{BUCKET, Cluster, Served, Setup, is_condition, is_terminal};
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, schedule};
+use lifeboat_e2e::stock_tools::{run, s3cmd};
 use lifeboat_e2e::wait::eventually;
 use lifeboat_testbed::EtcdLine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
-
-async fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Result<String> {
-    let output = Command::new(&program).args(args).stdin(Stdio::null()).output().await?;
-    let both = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{:?} {args:?}: {both}", program.as_ref());
-    Ok(both)
-}
-
-/// s3cmd, a stock S3 client from Debian, set up for the testbed's server.
-async fn s3cmd(cluster: &Cluster, args: &[&str]) -> Result<String> {
-    let s3 = cluster.bed.s3();
-    let host = s3.endpoint.trim_start_matches("https://");
-    let mut all = vec![
-        "--no-progress".to_owned(),
-        format!("--access_key={}", s3.access_key),
-        format!("--secret_key={}", s3.secret_key),
-        format!("--host={host}"),
-        format!("--host-bucket={host}"),
-        format!("--ca-certs={}", s3.ca_file.display()),
-        "--region=us-east-1".to_owned(),
-        "--no-check-hostname".to_owned(),
-        "--force".to_owned(),
-    ];
-    all.extend(args.iter().map(|arg| (*arg).to_owned()));
-    run("s3cmd", &all.iter().map(String::as_str).collect::<Vec<_>>()).await
-}
 
 /// Fetches a backup's archive with stock tools and unpacks it: path of the snapshot file.
 async fn fetch(cluster: &Cluster, backup: &Value) -> Result<std::path::PathBuf> {

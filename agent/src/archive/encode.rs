@@ -1,4 +1,5 @@
-//! Compresses a snapshot and cuts it into parts, on a thread of its own. Bytes in, parts out; opens nothing.
+//! Compresses a snapshot, encrypts it where that is asked for, and cuts it into parts, on a thread of its own. Bytes in,
+//! parts out; opens nothing.
 
 use std::io::{self, Write};
 
@@ -7,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::encryption::{Recipients, Sealed};
 use super::part_size::part_bytes;
 use super::spool::{Spool, SpoolError};
 
@@ -30,38 +32,49 @@ pub enum EncodeError {
     Compress(#[source] io::Error),
 }
 
-/// Compresses `chunks` into one zstd frame that knows its size and carries a checksum. Blocking; `size` is what the
-/// stream announced, and a stream of another length is an error.
+/// How a snapshot is packed.
+#[derive(Clone, Debug)]
+pub struct Packing {
+    /// zstd's level.
+    pub zstd_level: i32,
+    /// To whom it is encrypted; nobody where everybody may read it.
+    pub recipients: Option<Recipients>,
+}
+
+/// Compresses `batches` into one zstd frame that knows its size and carries a checksum, and encrypts that. Blocking;
+/// `size` is what the stream announced, and a stream of another length is an error.
 ///
 /// # Errors
 /// As [`EncodeError`] says; parts already given to the spool are then worth nothing.
-pub fn encode(mut chunks: mpsc::Receiver<Bytes>, level: i32, size: u64, spool: Spool) -> Result<Encoded, EncodeError> {
-    let parts = PartWriter {
-        spool,
-        runtime: Handle::current(),
-        number: 1,
-        offset: 0,
-        part: Vec::new(),
-        hash: Sha256::new(),
-        failed: None,
-    };
-    let mut encoder = zstd::Encoder::new(parts, level).map_err(EncodeError::Compress)?;
-    encoder.include_checksum(true).map_err(EncodeError::Compress)?;
-    encoder.set_pledged_src_size(Some(size)).map_err(EncodeError::Compress)?;
-    while let Some(chunk) = chunks.blocking_recv() {
-        if let Err(error) = encoder.write_all(&chunk) {
-            return Err(explain(encoder.get_mut(), error));
+pub fn encode(
+    mut batches: mpsc::Receiver<Vec<Bytes>>,
+    packing: &Packing,
+    size: u64,
+    spool: Spool,
+) -> Result<Encoded, EncodeError> {
+    let Packing { zstd_level, recipients } = packing;
+    let parts =
+        PartWriter { spool, runtime: Handle::current(), number: 1, offset: 0, part: Vec::new(), hash: Sha256::new() };
+    let sealed = Sealed::new(parts, recipients.as_ref())?;
+    let mut encoder = zstd::Encoder::new(sealed, *zstd_level)?;
+    encoder.include_checksum(true)?;
+    encoder.set_pledged_src_size(Some(size))?;
+    while let Some(batch) = batches.blocking_recv() {
+        for chunk in batch {
+            encoder.write_all(&chunk)?;
         }
     }
-    let parts = match encoder.try_finish() {
-        Ok(parts) => parts,
-        Err((mut encoder, error)) => return Err(explain(encoder.get_mut(), error)),
-    };
-    parts.finish()
+    encoder.finish()?.finish()?.finish()
 }
 
-fn explain(parts: &mut PartWriter, error: io::Error) -> EncodeError {
-    parts.failed.take().map_or(EncodeError::Compress(error), EncodeError::Spool)
+/// What the writers say: a part that found no place, through all of them, or their own trouble.
+impl From<io::Error> for EncodeError {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<SpoolError>() {
+            Ok(error) => Self::Spool(error),
+            Err(error) => Self::Compress(error),
+        }
+    }
 }
 
 /// Cuts what is written into parts.
@@ -72,7 +85,6 @@ struct PartWriter {
     offset: u64,
     part: Vec<u8>,
     hash: Sha256,
-    failed: Option<SpoolError>,
 }
 
 impl PartWriter {
@@ -102,11 +114,8 @@ impl Write for PartWriter {
         let count = bytes.len().min(full - self.part.len());
         self.part.extend_from_slice(&bytes[..count]);
         self.hash.update(&bytes[..count]);
-        if self.part.len() == full
-            && let Err(error) = self.put()
-        {
-            self.failed = Some(error);
-            return Err(io::Error::other("a part found no place"));
+        if self.part.len() == full {
+            self.put().map_err(io::Error::other)?;
         }
         Ok(count)
     }
@@ -123,10 +132,17 @@ mod tests {
     use tokio::time::Instant;
     use tokio_util::sync::CancellationToken;
 
+    use lifeboat_crds::location::Encryption;
+
+    use super::super::encryption::parse_recipients;
     use super::super::spool::{SpoolLimits, open_spool};
     use super::*;
 
-    async fn encoded(content: &[u8], announced: u64) -> (Result<Encoded, EncodeError>, Vec<u8>) {
+    async fn encoded(
+        content: &[u8],
+        announced: u64,
+        recipients: Option<Recipients>,
+    ) -> (Result<Encoded, EncodeError>, Vec<u8>) {
         let dir = tempfile::tempdir().unwrap();
         let limits = SpoolLimits {
             directory: dir.path().join("run"),
@@ -136,11 +152,12 @@ mod tests {
         };
         let (spool, mut reader) = open_spool(limits, CancellationToken::new());
         let (sender, receiver) = mpsc::channel(4);
-        let encoding = tokio::task::spawn_blocking(move || encode(receiver, 1, announced, spool));
+        let packing = Packing { zstd_level: 1, recipients };
+        let encoding = tokio::task::spawn_blocking(move || encode(receiver, &packing, announced, spool));
         let chunks: Vec<Bytes> = content.chunks(32 << 10).map(Bytes::copy_from_slice).collect();
         let sending = async move {
             for chunk in chunks {
-                if sender.send(chunk).await.is_err() {
+                if sender.send(vec![chunk]).await.is_err() {
                     break;
                 }
             }
@@ -160,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn the_parts_make_one_frame_with_its_size_and_checksum() {
         let noise: Vec<u8> = (0..20 << 20).map(|_| rand::random()).collect();
-        let (result, stored) = encoded(&noise, noise.len() as u64).await;
+        let (result, stored) = encoded(&noise, noise.len() as u64, None).await;
         let Encoded { size, sha256 } = result.unwrap();
         assert_eq!(size, stored.len() as u64);
         assert_eq!(sha256, <[u8; 32]>::from(Sha256::digest(&stored)));
@@ -176,7 +193,20 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_of_another_length_is_no_archive() {
-        let (result, _) = encoded(&[7; 1000], 1001).await;
+        let (result, _) = encoded(&[7; 1000], 1001, None).await;
         assert!(matches!(result, Err(EncodeError::Compress(_))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn with_recipients_the_frame_is_inside_of_age() {
+        let key = age::x25519::Identity::generate();
+        let encryption = Encryption { recipients: vec![key.to_public().to_string()] };
+        let noise: Vec<u8> = (0..20 << 20).map(|_| rand::random()).collect();
+        let recipients = parse_recipients(&encryption).unwrap();
+        let (result, stored) = encoded(&noise, noise.len() as u64, Some(recipients)).await;
+        let Encoded { size, sha256 } = result.unwrap();
+        assert_eq!((size, sha256), (stored.len() as u64, <[u8; 32]>::from(Sha256::digest(&stored))));
+        let frame = age::decrypt(&key, &stored).unwrap();
+        assert_eq!(zstd::decode_all(&frame[..]).unwrap(), noise);
     }
 }

@@ -14,12 +14,15 @@ pub enum Stage {
     Reading,
     /// etcd was read; the store takes the rest.
     Uploading,
+    /// The archive is complete; it is read back, or compared with the members.
+    Verifying,
     /// The archive is complete; its manifest is written.
     Publishing,
 }
 
 impl Stage {
-    const ALL: [Self; 5] = [Self::Waiting, Self::Preparing, Self::Reading, Self::Uploading, Self::Publishing];
+    const ALL: [Self; 6] =
+        [Self::Waiting, Self::Preparing, Self::Reading, Self::Uploading, Self::Verifying, Self::Publishing];
 
     /// The word in objects.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +31,7 @@ impl Stage {
             Self::Preparing => "Preparing",
             Self::Reading => "Reading",
             Self::Uploading => "Uploading",
+            Self::Verifying => "Verifying",
             Self::Publishing => "Publishing",
         }
     }

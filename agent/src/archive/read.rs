@@ -1,23 +1,24 @@
-//! One pass from the store to proof: download → decompress → verify, and into a file where one is wanted.
+//! One pass from the store to proof: download → decrypt → decompress → verify, and into a file where one is wanted.
 //!
 //! Nothing is believed before the end: the caller gets facts only if the stored bytes are those the manifest names and
 //! the snapshot in them is sound and the one described. A store that breaks off is asked for the rest.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use lifeboat_crds::manifest::{Manifest, ManifestArchive, ManifestSnapshot};
-use lifeboat_snapshot::{Content, Facts, Options, SnapshotError, Verifier};
+use lifeboat_snapshot::{Content, Facts, Level, Options, SnapshotError, Verifier};
 use lifeboat_storage::{ObjectKey, ObjectStore, ObjectStream, RetryPolicy, StoreError, retry};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::progress::{Progress, Stage};
+use super::encryption::{Identities, Unsealed};
+use super::progress::Progress;
 
 /// Longest that a store may be away in the middle of a download.
 const STORE_PATIENCE: Duration = Duration::from_secs(120);
@@ -25,6 +26,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(120);
 const MOST_BREAKS: u32 = 100;
 /// Chunks between download and decompression.
 const CHUNKS: usize = 16;
+/// Bytes of the snapshot that are looked at together.
+const PIECE: usize = 256 << 10;
 /// zstd frames that need more memory than 128 MiB are not ours.
 const LARGEST_WINDOW_LOG: u32 = 27;
 
@@ -46,6 +49,17 @@ pub enum ReadError {
     /// The archive is of a kind that this version cannot read.
     #[error("{0}")]
     NotSupported(String),
+    /// It is encrypted, and there is no key, or no right one.
+    #[error(
+        "the archive is encrypted to {recipients}, and {have}: give the age identity of one of them with --identity; \
+         without Lifeboat: fetch it with a stock S3 client, then `age --decrypt -i KEY | zstd -d`"
+    )]
+    Encrypted {
+        /// To whom.
+        recipients: String,
+        /// What there is.
+        have: &'static str,
+    },
     /// The file could not be written.
     #[error("the snapshot cannot be written: {0}")]
     Write(#[source] io::Error),
@@ -54,7 +68,19 @@ pub enum ReadError {
     Stopped,
 }
 
-/// Reads the archive at `key` and proves it; every byte of the snapshot goes into `sink`, if there is one.
+/// Memory for a reading, bytes: unlike a backup it holds no parts, and the chart allows the agent 512 MiB.
+const ROOMY: Options = Options { level: Level::Content, window_bytes: 64 << 20, raw_bytes: 128 << 20 };
+
+/// What an archive is read with.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// Takes every byte of the snapshot, if anybody wants them.
+    pub sink: Option<File>,
+    /// Private keys; only for an archive that is encrypted.
+    pub identities: Option<Arc<Identities>>,
+}
+
+/// Reads the archive at `key` and proves it.
 ///
 /// # Errors
 /// What is wrong. What was written into the sink is then worth nothing.
@@ -62,7 +88,7 @@ pub async fn read_archive(
     store: &dyn ObjectStore,
     key: &ObjectKey,
     manifest: &Manifest,
-    sink: Option<File>,
+    reading: Reading,
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Facts, ReadError> {
@@ -70,27 +96,32 @@ pub async fn read_archive(
     if compression != "zstd" {
         return Err(ReadError::NotSupported(format!("compression {compression:?} is not known to this version")));
     }
-    if !recipients.is_empty() {
-        return Err(ReadError::NotSupported(
-            "the archive is encrypted, which this version cannot read: fetch it with a stock S3 client, then `age -d | \
-             zstd -d`"
-                .to_owned(),
-        ));
+    let Reading { sink, identities } = reading;
+    // Keys are no reason to refuse what anybody can read.
+    let identities = identities.filter(|_| !recipients.is_empty());
+    let locked = |have| ReadError::Encrypted { recipients: recipients.join(", "), have };
+    if !recipients.is_empty() && identities.is_none() {
+        return Err(locked("no key was given"));
     }
-    progress.enter(Stage::Reading);
     progress.expect(u64::try_from(*size_bytes).unwrap_or(0));
     let (sender, receiver) = mpsc::channel(CHUNKS);
-    let unpacking = tokio::task::spawn_blocking(move || unpack(receiver, sink));
+    let unpacking = tokio::task::spawn_blocking(move || unpack(receiver, identities.as_deref(), sink));
     let (downloaded, unpacked) = tokio::join!(download(store, key, sender, progress, cancel), unpacking);
-    let unpacked = unpacked.unwrap_or(Err(ReadError::Stopped));
+    let unpacked = match unpacked.unwrap_or(Err(UnpackError::Stopped)) {
+        Ok(facts) => Ok(facts),
+        Err(UnpackError::WrongKey) => return Err(locked("none of the keys given is theirs")),
+        Err(UnpackError::Damaged(words)) => Err(ReadError::Corrupt(words)),
+        Err(UnpackError::Snapshot(error)) => Err(ReadError::Snapshot(error)),
+        Err(UnpackError::Write(error)) => Err(ReadError::Write(error)),
+        Err(UnpackError::Stopped) => Err(ReadError::Stopped),
+    };
     let stored = match (downloaded, unpacked) {
-        // Whoever unpacks says why it stopped listening.
-        (Ok(None), Err(error @ (ReadError::Write(_) | ReadError::Snapshot(_) | ReadError::Corrupt(_)))) => {
-            return Err(error);
-        }
-        // What there was to unpack ended with the download; the store says why.
+        // A store that broke off says nothing about the archive, whatever its beginning looks like.
         (Err(error), _) => return Err(error.into()),
-        (Ok(None), _) => return Err(ReadError::Stopped),
+        // Whoever unpacks says why it stopped listening.
+        (Ok(None), Err(error)) => return Err(error),
+        (Ok(None), Ok(_)) => return Err(ReadError::Stopped),
+        (Ok(Some(_)), Err(error @ ReadError::Write(_))) => return Err(error),
         (Ok(Some(stored)), unpacked) => (stored, unpacked),
     };
     let (Stored { size, sha256: found }, unpacked) = stored;
@@ -153,52 +184,66 @@ async fn download(
     }
 }
 
-/// Decompresses and verifies. Blocking.
-fn unpack(mut chunks: mpsc::Receiver<Bytes>, sink: Option<File>) -> Result<Facts, ReadError> {
-    let sink = Sink { verifier: Verifier::new(Options::default()), file: sink, failed: None };
-    let damaged = |error: io::Error| ReadError::Corrupt(format!("it cannot be decompressed: {error}"));
-    let mut decoder = zstd::stream::write::Decoder::new(sink).map_err(damaged)?;
+/// Why nothing was unpacked.
+enum UnpackError {
+    WrongKey,
+    Damaged(String),
+    Snapshot(SnapshotError),
+    Write(io::Error),
+    Stopped,
+}
+
+/// Decrypts, decompresses and verifies. Blocking.
+fn unpack(
+    chunks: mpsc::Receiver<Bytes>,
+    identities: Option<&Identities>,
+    mut sink: Option<File>,
+) -> Result<Facts, UnpackError> {
+    let damaged = |error: io::Error| UnpackError::Damaged(format!("it cannot be decompressed: {error}"));
+    let stored = Unsealed::new(Received { chunks, chunk: Bytes::new() }, identities).map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys => UnpackError::WrongKey,
+        error => UnpackError::Damaged(format!("it cannot be decrypted: {error}")),
+    })?;
+    let mut decoder = zstd::stream::read::Decoder::new(stored).map_err(damaged)?;
     decoder.window_log_max(LARGEST_WINDOW_LOG).map_err(damaged)?;
-    while let Some(chunk) = chunks.blocking_recv() {
-        if let Err(error) = decoder.write_all(&chunk) {
-            return Err(decoder.get_mut().failed.take().unwrap_or_else(|| damaged(error)));
+    let mut verifier = Verifier::new(ROOMY);
+    let mut piece = vec![0; PIECE];
+    loop {
+        let bytes = match decoder.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => piece.get(..count).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(damaged(error)),
+        };
+        verifier.update(bytes).map_err(UnpackError::Snapshot)?;
+        if let Some(file) = &mut sink {
+            file.write_all(bytes).map_err(UnpackError::Write)?;
         }
     }
-    if let Err(error) = decoder.flush() {
-        return Err(decoder.get_mut().failed.take().unwrap_or_else(|| damaged(error)));
-    }
-    let Sink { verifier, file, failed: _ } = decoder.into_inner();
-    let facts = verifier.finish()?;
-    if let Some(file) = file {
-        file.sync_all().map_err(ReadError::Write)?;
+    let facts = verifier.finish().map_err(UnpackError::Snapshot)?;
+    if let Some(file) = sink {
+        file.sync_all().map_err(UnpackError::Write)?;
     }
     Ok(facts)
 }
 
-/// Takes the bytes of the snapshot.
-struct Sink {
-    verifier: Verifier,
-    file: Option<File>,
-    failed: Option<ReadError>,
+/// What came, as something to read from. Ends with the download, whole or not.
+struct Received {
+    chunks: mpsc::Receiver<Bytes>,
+    chunk: Bytes,
 }
 
-impl Write for Sink {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if let Err(error) = self.verifier.update(bytes) {
-            self.failed = Some(error.into());
-            return Err(io::Error::other("not a snapshot"));
+impl Read for Received {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.chunks.blocking_recv() {
+                Some(chunk) => self.chunk = chunk,
+                None => return Ok(0),
+            }
         }
-        if let Some(file) = &mut self.file
-            && let Err(error) = file.write_all(bytes)
-        {
-            self.failed = Some(ReadError::Write(error));
-            return Err(io::Error::other("not written"));
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let now = self.chunk.split_to(buffer.len().min(self.chunk.len()));
+        buffer[..now.len()].copy_from_slice(&now);
+        Ok(now.len())
     }
 }
 

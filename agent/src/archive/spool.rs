@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::scratch::SpoolScratch;
 use crate::host::crashsafe;
 use crate::host::space::{Space, read_space};
 
@@ -130,7 +131,7 @@ struct SpoolFile {
 
 /// The spool's directory; removed with its last user.
 #[derive(Debug)]
-struct Directory(PathBuf);
+pub(super) struct Directory(pub(super) PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
@@ -175,6 +176,11 @@ pub fn open_spool(limits: SpoolLimits, cancel: CancellationToken) -> (Spool, Spo
 }
 
 impl Spool {
+    /// Room for an index beside the parts, within the same bounds.
+    pub fn scratch(&self) -> SpoolScratch {
+        SpoolScratch::new(self.limits.clone(), Arc::clone(&self.rooms.disk), Arc::clone(&self.directory))
+    }
+
     /// Takes a part; waits while neither memory nor disk has room.
     ///
     /// # Errors
@@ -234,7 +240,7 @@ impl Spool {
 }
 
 /// Whether the file system keeps its reserve after so many more bytes.
-fn has_room(limits: &SpoolLimits, bytes: u64) -> bool {
+pub(super) fn has_room(limits: &SpoolLimits, bytes: u64) -> bool {
     match read_space(&limits.directory) {
         Ok(Space { available, total }) => available >= bytes.saturating_add(total / 100 * limits.reserve_percent),
         Err(_) => false,

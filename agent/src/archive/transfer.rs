@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lifeboat_snapshot::{Facts, Level, Options, SnapshotError, Verifier};
+use lifeboat_snapshot::{Facts, HashKv, HashKvError, Level, Options, SnapshotError, Verifier};
 use lifeboat_storage::{ObjectKey, ObjectStore, Part, PartReceipt, RetryPolicy, StoreError, Upload, retry};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::encode::{EncodeError, Encoded, encode};
+use super::encode::{EncodeError, Encoded, Packing, encode};
 use super::progress::{Progress, Stage};
 use super::spool::{Spool, SpoolError, SpoolLimits, SpoolReader, open_spool};
 use crate::etcd::client::MemberClient;
@@ -25,8 +25,10 @@ use crate::etcd::snapshot::{SnapshotRequest, SnapshotStream, open_snapshot};
 
 /// Parts that go up at once.
 const UPLOADS: usize = 2;
-/// Chunks of 32 KiB between reader and each of its two readers.
-const CHUNKS: usize = 32;
+/// Chunks of 32 KiB that are handed on at once: waking two threads for each would cost more than it gains.
+const BATCH: usize = 16;
+/// Batches between reader and each of its two readers.
+const BATCHES: usize = 2;
 /// Longest that a store may be away before the try is given up; the next may be luckier elsewhere.
 const STORE_PATIENCE: Duration = Duration::from_secs(180);
 /// Longest for clearing up after a failure.
@@ -43,8 +45,10 @@ pub struct Transfer {
     pub snapshot: SnapshotRequest,
     /// How much is proven.
     pub level: Level,
-    /// zstd's level.
-    pub zstd_level: i32,
+    /// Whether what members hash is to be computed, too.
+    pub wants_hash_kv: bool,
+    /// How it is packed.
+    pub packing: Packing,
     /// The store.
     pub store: Arc<dyn ObjectStore>,
     /// Where in it.
@@ -60,12 +64,14 @@ pub struct Transfer {
 }
 
 /// What was transferred.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Transferred {
     /// The snapshot.
     pub facts: Facts,
     /// The archive.
     pub encoded: Encoded,
+    /// What members' hashes are computed from, where that was wanted.
+    pub hash_kv: Option<Result<HashKv, HashKvError>>,
 }
 
 /// Why nothing was transferred.
@@ -121,7 +127,8 @@ pub async fn run_transfer(
         client,
         snapshot,
         level,
-        zstd_level,
+        wants_hash_kv,
+        packing,
         store,
         key,
         spool_directory,
@@ -152,7 +159,7 @@ pub async fn run_transfer(
             deadline: Instant::now() + snapshot.limits.transfer - snapshot.limits.transfer / SPOOL_MARGIN,
         };
         let spool = open_spool(limits, stop.clone());
-        let stages = Stages { stream, level, zstd_level, spool, upload: Arc::clone(&upload), deadline };
+        let stages = Stages { stream, level, wants_hash_kv, packing, spool, upload: Arc::clone(&upload), deadline };
         let (transferred, receipts) = stages.run(progress, &stop).await?;
         let policy = patience(deadline);
         retry("completing the upload", policy, &stop, || upload.complete(receipts.clone())).await?;
@@ -167,7 +174,7 @@ pub async fn run_transfer(
             let doing = match progress.stage() {
                 Stage::Waiting | Stage::Preparing => "preparing",
                 Stage::Reading => "etcd was read",
-                Stage::Uploading | Stage::Publishing => "the store took the rest of the archive",
+                Stage::Uploading | Stage::Verifying | Stage::Publishing => "the store took the rest of the archive",
             };
             Err(ended(error, deadline, cancel, doing))
         }
@@ -234,7 +241,8 @@ async fn throw_away(upload: &dyn Upload, store: &dyn ObjectStore, key: &ObjectKe
 struct Stages {
     stream: SnapshotStream,
     level: Level,
-    zstd_level: i32,
+    wants_hash_kv: bool,
+    packing: Packing,
     spool: (Spool, SpoolReader),
     upload: Arc<dyn Upload>,
     deadline: Instant,
@@ -246,16 +254,21 @@ impl Stages {
         progress: &Arc<Progress>,
         stop: &CancellationToken,
     ) -> Result<(Transferred, Vec<PartReceipt>), TransferError> {
-        let Self { stream, level, zstd_level, spool: (spool, parts), upload, deadline } = self;
+        let Self { stream, level, wants_hash_kv, packing, spool: (spool, parts), upload, deadline } = self;
         let size = stream.size;
         progress.expect(size);
         let is_whole = Arc::new(AtomicBool::new(false));
-        let (to_verifier, for_verifier) = mpsc::channel(CHUNKS);
-        let (to_encoder, for_encoder) = mpsc::channel(CHUNKS);
+        let (to_verifier, for_verifier) = mpsc::channel(BATCHES);
+        let (to_encoder, for_encoder) = mpsc::channel(BATCHES);
         let whole = Arc::clone(&is_whole);
-        let verifying = tokio::task::spawn_blocking(move || verify(for_verifier, level, &whole));
+        let options = Options { level, ..Options::default() };
+        let verifier = match wants_hash_kv {
+            true => Verifier::with_hash_kv(options, Box::new(spool.scratch())),
+            false => Verifier::new(options),
+        };
+        let verifying = tokio::task::spawn_blocking(move || verify(for_verifier, verifier, &whole));
         let whole = Arc::clone(&is_whole);
-        let encoding = tokio::task::spawn_blocking(move || compress(for_encoder, zstd_level, size, spool, &whole));
+        let encoding = tokio::task::spawn_blocking(move || compress(for_encoder, &packing, size, spool, &whole));
         let reading = async {
             let read = read_all(stream, [to_verifier, to_encoder], progress, &is_whole, stop).await;
             progress.enter(Stage::Uploading);
@@ -269,7 +282,10 @@ impl Stages {
             or_stop(async { encoding.await.unwrap_or(Err(TransferError::Stopped)) }, stop),
         );
         match (read, uploaded, verified, encoded) {
-            (Ok(()), Ok(receipts), Ok(facts), Ok(encoded)) => Ok((Transferred { facts, encoded }, receipts)),
+            (Ok(()), Ok(receipts), Ok((facts, hash_kv)), Ok(encoded)) => {
+                let hash_kv = wants_hash_kv.then_some(hash_kv);
+                Ok((Transferred { facts, encoded, hash_kv }, receipts))
+            }
             (read, uploaded, verified, encoded) => {
                 Err(first_cause([read.err(), uploaded.err(), verified.err(), encoded.err()]))
             }
@@ -301,13 +317,19 @@ fn first_cause(errors: [Option<TransferError>; 4]) -> TransferError {
 /// Reads the stream to its end, for both readers of it; then notes that it was whole as far as the server is concerned.
 async fn read_all(
     mut stream: SnapshotStream,
-    readers: [mpsc::Sender<Bytes>; 2],
+    readers: [mpsc::Sender<Vec<Bytes>>; 2],
     progress: &Progress,
     is_whole: &AtomicBool,
     stop: &CancellationToken,
 ) -> Result<(), TransferError> {
     let [verifier, encoder] = readers;
     let (mut received, announced) = (0, stream.size);
+    // A reader that is gone has said why itself.
+    let pass_on = async |batch: Vec<Bytes>| {
+        verifier.send(batch.clone()).await.map_err(|_| TransferError::Stopped)?;
+        encoder.send(batch).await.map_err(|_| TransferError::Stopped)
+    };
+    let mut batch = Vec::with_capacity(BATCH);
     loop {
         let next = tokio::select! {
             biased;
@@ -318,43 +340,45 @@ async fn read_all(
             if received != announced {
                 return Err(TransferError::EndedEarly { received, announced });
             }
+            pass_on(batch).await?;
             is_whole.store(true, Ordering::Release);
             return Ok(());
         };
         received += chunk.bytes.len() as u64;
         progress.add(chunk.bytes.len() as u64);
-        // A reader that is gone has said why itself.
-        let passed_on = async {
-            verifier.send(chunk.bytes.clone()).await?;
-            encoder.send(chunk.bytes).await
-        };
-        if passed_on.await.is_err() {
-            return Err(TransferError::Stopped);
+        batch.push(chunk.bytes);
+        if batch.len() == BATCH {
+            pass_on(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).await?;
         }
     }
 }
 
 /// Checks the bytes as they come. Blocking.
-fn verify(mut chunks: mpsc::Receiver<Bytes>, level: Level, is_whole: &AtomicBool) -> Result<Facts, TransferError> {
-    let mut verifier = Verifier::new(Options { level, ..Options::default() });
-    while let Some(chunk) = chunks.blocking_recv() {
-        verifier.update(&chunk)?;
+fn verify(
+    mut batches: mpsc::Receiver<Vec<Bytes>>,
+    mut verifier: Verifier,
+    is_whole: &AtomicBool,
+) -> Result<(Facts, Result<HashKv, HashKvError>), TransferError> {
+    while let Some(batch) = batches.blocking_recv() {
+        for chunk in batch {
+            verifier.update(&chunk)?;
+        }
     }
     if !is_whole.load(Ordering::Acquire) {
         return Err(TransferError::Stopped);
     }
-    Ok(verifier.finish()?)
+    Ok(verifier.finish_with_hash_kv()?)
 }
 
 /// Compresses the bytes as they come. Blocking.
 fn compress(
-    chunks: mpsc::Receiver<Bytes>,
-    level: i32,
+    batches: mpsc::Receiver<Vec<Bytes>>,
+    packing: &Packing,
     size: u64,
     spool: Spool,
     is_whole: &AtomicBool,
 ) -> Result<Encoded, TransferError> {
-    encode(chunks, level, size, spool).map_err(|error| match error {
+    encode(batches, packing, size, spool).map_err(|error| match error {
         EncodeError::Spool(SpoolError::Closed) => TransferError::Stopped,
         EncodeError::Spool(error) => TransferError::Spool(error),
         // Shorter than announced, because nobody read on.

@@ -12,8 +12,9 @@ use lifeboat_snapshot::Facts;
 use lifeboat_storage::{ObjectKey, ObjectStore};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::encryption::{Identities, IdentityError, parse_identities};
 use crate::archive::progress::Progress;
-use crate::archive::read::{ReadError, read_archive};
+use crate::archive::read::{ReadError, Reading, read_archive};
 use crate::host::crashsafe::{self, WriteError};
 
 /// How often progress is shown on a terminal.
@@ -36,9 +37,39 @@ pub enum FetchError {
     /// The file cannot be put in its place.
     #[error(transparent)]
     Place(#[from] WriteError),
+    /// The file of private keys cannot be read.
+    #[error("{path} cannot be read: {source}", path = .path.display())]
+    IdentityFile {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file of private keys is none.
+    #[error("{path} cannot be used: {source}", path = .path.display())]
+    Identity {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: IdentityError,
+    },
     /// The archive could not be read, or is corrupt.
     #[error(transparent)]
     Read(#[from] ReadError),
+}
+
+/// Reads a file of private keys; nothing where none is named.
+///
+/// # Errors
+/// It cannot be read, or holds no key.
+pub fn read_identities(path: Option<&Path>) -> Result<Option<Arc<Identities>>, FetchError> {
+    let Some(path) = path else { return Ok(None) };
+    let text =
+        std::fs::read_to_string(path).map_err(|source| FetchError::IdentityFile { path: path.to_owned(), source })?;
+    match parse_identities(&text) {
+        Ok(identities) => Ok(Some(Arc::new(identities))),
+        Err(source) => Err(FetchError::Identity { path: path.to_owned(), source }),
+    }
 }
 
 /// A file to be.
@@ -73,6 +104,15 @@ impl Target {
     }
 }
 
+/// What is wanted of an archive besides its proof.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Where its snapshot goes.
+    pub target: Option<Target>,
+    /// What opens it.
+    pub identities: Option<Arc<Identities>>,
+}
+
 /// Reads an archive and proves it; the snapshot ends up in the target, if there is one.
 ///
 /// # Errors
@@ -81,17 +121,20 @@ pub async fn prove(
     store: &dyn ObjectStore,
     key: &ObjectKey,
     manifest: &Manifest,
-    target: Option<Target>,
+    wanted: Wanted,
     cancel: &CancellationToken,
 ) -> Result<Facts, FetchError> {
     let progress = Arc::new(Progress::default());
     let _shown = Shown::start(Arc::clone(&progress));
+    let Wanted { target, identities } = wanted;
     let Some(target) = target else {
-        return Ok(read_archive(store, key, manifest, None, &progress, cancel).await?);
+        let reading = Reading { identities, ..Reading::default() };
+        return Ok(read_archive(store, key, manifest, reading, &progress, cancel).await?);
     };
     let partial = target.partial();
     let file = make(&partial)?;
-    let read = read_archive(store, key, manifest, Some(file), &progress, cancel).await;
+    let reading = Reading { sink: Some(file), identities, ..Reading::default() };
+    let read = read_archive(store, key, manifest, reading, &progress, cancel).await;
     let placed = match read {
         Ok(facts) => crashsafe::place_new(&partial, &target.path).map(|placed| placed.then_some(facts)),
         Err(error) => {

@@ -4,6 +4,9 @@ use lifeboat_crds::document::DocumentError;
 use lifeboat_crds::{Reason, TaskError};
 use lifeboat_storage::{ErrorClass, StoreError};
 
+use super::proof::Diverged;
+use crate::archive::encryption::RecipientError;
+use crate::archive::read::ReadError;
 use crate::archive::spool::SpoolError;
 use crate::archive::transfer::TransferError;
 use crate::etcd::error::{EtcdError, EtcdErrorClass};
@@ -23,6 +26,9 @@ pub enum BackupError {
     /// Others own the place, or whose it is cannot be found out.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
+    /// The archive is to be encrypted, and the location does not say to whom.
+    #[error(transparent)]
+    Encryption(#[from] RecipientError),
     /// A field that this version cannot serve.
     #[error("{0} is not supported by this version")]
     NotSupported(&'static str),
@@ -73,6 +79,31 @@ pub enum BackupError {
         /// The size it should have.
         expected: i64,
     },
+    /// The archive is not what was written.
+    #[error("the archive was read back before it was published, and is not what was sent: {0}")]
+    ReadBack(#[source] ReadError),
+    /// The members hold different data.
+    #[error(
+        "etcd's members hold different data at revision {revision}: {words}. No backup is made of a cluster of which it is \
+         not known what is right. Compare `etcdctl endpoint hashkv --cluster`, find out which members are right, and make \
+         the others anew, one at a time (`etcdctl member remove`, then add)",
+        revision = .diverged.revision
+    )]
+    Diverged {
+        /// Which.
+        diverged: Diverged,
+        /// The same for people.
+        words: String,
+    },
+    /// The snapshot is not what its member holds.
+    #[error(
+        "what etcd member {member} sent as its snapshot is not what it hashes its keys to, twice: look at disk and memory \
+         of its master"
+    )]
+    StreamDiffers {
+        /// The member that was read.
+        member: String,
+    },
     /// The time was up before etcd was read.
     #[error("the time for this try was up before etcd could be read: API server, store or etcd did not answer")]
     Late,
@@ -95,6 +126,7 @@ impl BackupError {
             Self::Ownership(error @ (OwnershipError::Document { .. } | OwnershipError::OwnedByAnother(_))) => {
                 error.reason()
             }
+            Self::Encryption(_) => Reason::EncryptionKeyMissing,
             Self::NotSupported(_) => Reason::NotSupported,
             Self::NoMember(_) => Reason::NoHealthyMember,
             Self::Etcd(error) => etcd_reason(error),
@@ -106,6 +138,7 @@ impl BackupError {
             Self::Document(_) | Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => {
                 Reason::VerificationFailed
             }
+            Self::ReadBack(_) | Self::Diverged { .. } | Self::StreamDiffers { .. } => Reason::VerificationFailed,
             Self::DataMissing { .. } => Reason::ArchiveMissing,
             Self::DataDiffers { .. } | Self::ManifestAltered { .. } => Reason::ArchiveCorrupt,
             Self::Late => Reason::DeadlineExceeded,
@@ -129,6 +162,7 @@ impl BackupError {
             Self::Location(_)
             | Self::ReadOnly(_)
             | Self::Ownership(_)
+            | Self::Encryption(_)
             | Self::NotSupported(_)
             | Self::NoMember(_)
             | Self::Etcd(_)
@@ -139,6 +173,9 @@ impl BackupError {
             | Self::ManifestAltered { .. }
             | Self::DataMissing { .. }
             | Self::DataDiffers { .. }
+            | Self::ReadBack(_)
+            | Self::Diverged { .. }
+            | Self::StreamDiffers { .. }
             | Self::Late => false,
         }
     }

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lifeboat_crds::Time;
-use lifeboat_crds::backup::{ArchiveFacts, Verification, VerificationLevel};
+use lifeboat_crds::backup::{ArchiveFacts, Verification};
 use lifeboat_crds::location::Encryption;
 use lifeboat_crds::manifest::{
     Manifest, ManifestArchive, ManifestCluster, ManifestMember, ManifestSnapshot, ManifestVerification,
 };
 use lifeboat_snapshot::{Content, Database, Facts};
 
+use super::proof::Proof;
 use super::{BackupOrder, BackupRunner, Source};
-use crate::archive::transfer::Transferred;
+use crate::archive::encode::Encoded;
+use crate::archive::encryption::Recipients;
 use crate::etcd::status::{Member, MemberStatus};
 
 /// Everything a manifest is made of.
@@ -23,8 +25,14 @@ pub struct Made<'m> {
     pub order: &'m BackupOrder,
     /// Which member was read.
     pub source: &'m Source,
-    /// What was transferred.
-    pub transferred: &'m Transferred,
+    /// The snapshot.
+    pub facts: &'m Facts,
+    /// The archive.
+    pub encoded: Encoded,
+    /// What was proven of it.
+    pub proof: &'m Proof,
+    /// To whom it is encrypted.
+    pub recipients: Option<&'m Recipients>,
     /// File name of the data.
     pub data: String,
     /// When it began.
@@ -35,9 +43,9 @@ pub struct Made<'m> {
 
 /// The manifest of an archive that is complete.
 pub fn build_manifest(made: &Made<'_>) -> Manifest {
-    let Made { runner, order, source, transferred, data, begun, now } = made;
-    let Transferred { facts, encoded } = transferred;
-    let database = database(facts);
+    let Made { runner, order, source, facts: _, encoded, proof, recipients, data, begun, now } = made;
+    let Proof { level, content, shortfall } = proof;
+    let database = database(content);
     Manifest {
         backup_id: order.backup_id.clone(),
         data: data.clone(),
@@ -55,13 +63,9 @@ pub fn build_manifest(made: &Made<'_>) -> Manifest {
             size_bytes: signed(encoded.size),
             sha256: hex::encode(encoded.sha256),
             compression: "zstd".to_owned(),
-            recipients: Vec::new(),
+            recipients: recipients.map(Recipients::to_strings).unwrap_or_default(),
         },
-        verification: ManifestVerification {
-            level: if database.is_some() { VerificationLevel::Content } else { VerificationLevel::Checksum },
-            time: *now,
-            shortfall: None,
-        },
+        verification: ManifestVerification { level: *level, time: *now, shortfall: shortfall.clone() },
         start_time: *begun,
         completion_time: *now,
         tools: BTreeMap::from([("lifeboat".to_owned(), runner.version.to_owned())]),
@@ -69,8 +73,8 @@ pub fn build_manifest(made: &Made<'_>) -> Manifest {
 }
 
 fn manifest_snapshot(made: &Made<'_>, database: Option<&Database>) -> ManifestSnapshot {
-    let Made { runner, order, source, transferred, data: _, begun: _, now: _ } = made;
-    let Facts { size, file_sha256, content: _ } = &transferred.facts;
+    let Made { runner, order, source, facts, encoded: _, proof: _, recipients: _, data: _, begun: _, now: _ } = made;
+    let Facts { size, file_sha256, content: _ } = facts;
     let revision = database.map(|database| database.revision);
     ManifestSnapshot {
         node_name: runner.node.clone(),
@@ -92,8 +96,8 @@ fn manifest_snapshot(made: &Made<'_>, database: Option<&Database>) -> ManifestSn
     }
 }
 
-fn database(facts: &Facts) -> Option<&Database> {
-    match &facts.content {
+fn database(content: &Content) -> Option<&Database> {
+    match content {
         Content::Verified(database) => Some(database),
         Content::Unverified { reason: _ } => None,
     }

@@ -68,8 +68,8 @@ impl<'s> Shelf<'s> {
     ///
     /// # Errors
     /// The cluster's UID makes no key.
-    pub fn new_data_key(&self, attempt: i32) -> Result<(ObjectKey, String), BackupError> {
-        let name = layout::data_name(attempt, &format!("{:08x}", rand::random::<u32>()), false);
+    pub fn new_data_key(&self, attempt: i32, is_encrypted: bool) -> Result<(ObjectKey, String), BackupError> {
+        let name = layout::data_name(attempt, &format!("{:08x}", rand::random::<u32>()), is_encrypted);
         Ok((self.data_key(&name)?, name))
     }
 

@@ -23,6 +23,7 @@ use crate::etcd::client::{Endpoint, MemberClient};
 use crate::etcd::error::EtcdError;
 use crate::etcd::facts::{FactsInput, certificate_warning, collect_facts};
 use crate::etcd::status::{MemberStatus, fetch_member};
+use crate::host::divergence::DivergenceNote;
 use crate::host::files::{HostOptions, HostView, read_host};
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::HostId;
@@ -58,6 +59,8 @@ pub struct MemberKeeper {
     pub host_id: HostId,
     /// Highest revision ever seen.
     pub highest: Arc<Mutex<HighestRevision>>,
+    /// That members were found to differ.
+    pub divergence: Arc<Mutex<DivergenceNote>>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Readiness.
@@ -125,6 +128,7 @@ impl MemberKeeper {
         let data_dir = discovery.data_dir.as_deref().map(|dir| self.host.root.resolve(dir));
         let free = free_bytes(data_dir.as_deref(), &self.state_dir);
         let highest_revision_seen = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
+        let divergence = self.divergence.lock().unwrap_or_else(PoisonError::into_inner).get();
         collect_facts(&FactsInput {
             discovery: &discovery,
             status: status.as_ref(),
@@ -132,6 +136,7 @@ impl MemberKeeper {
             free,
             tool_versions: tool_versions(&mut kept.tools, &self.tools_dir).await,
             highest_revision_seen,
+            divergence: divergence.as_ref(),
             host_id: Some(&self.host_id),
             agent_version: self.version,
             now,

@@ -33,6 +33,7 @@ use super::readiness::{Need, Readiness};
 use super::report::Reporter;
 use super::watch::watch_assigned;
 use crate::backup::BackupRunner;
+use crate::host::divergence::DivergenceNote;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
 use crate::host::lock::{HostLock, LockError};
@@ -162,6 +163,7 @@ impl Parts {
         let opener = LocationOpener::new(client.clone(), &namespace, directories);
         let keyring = Arc::new(Keyring::open(client.clone(), &namespace, &state_dir));
         let highest = Arc::new(Mutex::new(load_highest(&state_dir)));
+        let divergence = Arc::new(Mutex::new(DivergenceNote::load(&state_dir)));
         let runner = BackupRunner {
             opener: opener.clone(),
             keyring: Arc::clone(&keyring),
@@ -171,6 +173,7 @@ impl Parts {
             host_id: host_id.clone(),
             spool_dir,
             version: VERSION,
+            divergence: Arc::clone(&divergence),
             turn: Arc::new(Semaphore::new(1)),
         };
         let backups = BackupCarrier::new(reporter.clone(), runner, Arc::clone(&highest), Arc::clone(&metrics));
@@ -204,6 +207,7 @@ impl Parts {
             state_dir,
             host_id,
             highest,
+            divergence,
             metrics,
             readiness,
             version: VERSION,

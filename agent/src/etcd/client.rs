@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use tonic::codec::Streaming;
 
 use super::error::EtcdError;
+use super::raw::{Connecting, SnapshotMessage, call_snapshot};
 
 /// Bound of each short call.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(5);
@@ -40,7 +42,7 @@ pub struct TlsFiles {
 #[derive(Clone)]
 pub struct MemberClient {
     url: String,
-    options: ConnectOptions,
+    connecting: Connecting,
     client: Client,
 }
 
@@ -58,11 +60,18 @@ impl MemberClient {
             .with_connect_timeout(CONNECT_DEADLINE)
             .with_keep_alive(KEEP_ALIVE_EVERY, KEEP_ALIVE_ANSWER)
             .with_keep_alive_while_idle(false);
-        if let Some(files) = tls {
-            options = options.with_tls(read_tls(files).await?);
+        let tls = match tls {
+            Some(files) => Some(read_tls(files).await?),
+            None => None,
+        };
+        if let Some(tls) = &tls {
+            options = options.with_tls(tls.clone());
         }
-        let client = open(url, options.clone()).await?;
-        Ok(Self { url: url.clone(), options, client })
+        let client =
+            Client::connect([url], Some(options)).await.map_err(|error| EtcdError::from_client(url, &error))?;
+        let connecting =
+            Connecting { within: CONNECT_DEADLINE, keep_alive: (KEEP_ALIVE_EVERY, KEEP_ALIVE_ANSWER), tls };
+        Ok(Self { url: url.clone(), connecting, client })
     }
 
     /// The URL it speaks to.
@@ -75,9 +84,10 @@ impl MemberClient {
         self.client.clone()
     }
 
-    /// A connection of its own for a snapshot, so that its flow control never delays short calls.
-    pub(super) async fn separate(&self, require_leader: bool) -> Result<Client, EtcdError> {
-        open(&self.url, self.options.clone().with_require_leader(require_leader)).await
+    /// A snapshot on a connection of its own, so that its flow control never delays short calls.
+    pub(super) async fn call_snapshot(&self, require_leader: bool) -> Result<Streaming<SnapshotMessage>, EtcdError> {
+        let call = call_snapshot(&self.url, &self.connecting, require_leader);
+        call.await.map_err(|error| EtcdError::from_client(&self.url, &error))
     }
 
     /// Bounds a short call and puts its errors into words.
@@ -90,10 +100,6 @@ impl MemberClient {
             Err(_) => Err(EtcdError::NoAnswer { url: self.url.clone(), within: CALL_DEADLINE }),
         }
     }
-}
-
-async fn open(url: &str, options: ConnectOptions) -> Result<Client, EtcdError> {
-    Client::connect([url], Some(options)).await.map_err(|error| EtcdError::from_client(url, &error))
 }
 
 async fn read_tls(files: &TlsFiles) -> Result<TlsOptions, EtcdError> {

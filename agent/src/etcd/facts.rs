@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::member::{Certificates, FreeBytes, MemberFacts};
+use lifeboat_crds::member::{Certificates, Divergence, FreeBytes, MemberFacts};
 use lifeboat_crds::{Quantity, Time};
 
 use super::error::EtcdError;
@@ -29,6 +29,8 @@ pub struct FactsInput<'a> {
     pub tool_versions: &'a BTreeMap<String, String>,
     /// Highest revision ever seen, this one included.
     pub highest_revision_seen: Option<i64>,
+    /// That members were found to differ.
+    pub divergence: Option<&'a Divergence>,
     /// Identity of the host.
     pub host_id: Option<&'a HostId>,
     /// Version of this agent.
@@ -46,6 +48,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         free,
         tool_versions,
         highest_revision_seen,
+        divergence,
         host_id,
         agent_version,
         now,
@@ -82,6 +85,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         heartbeat_time: Some(Time(now)),
         highest_revision_seen: *highest_revision_seen,
         host_id: host_id.map(ToString::to_string),
+        divergence: divergence.cloned(),
         last_restore: None,
     }
 }

@@ -63,6 +63,7 @@ impl Pki {
 
 /// One running member, ended and removed with its directory when it goes out of scope.
 pub struct RealEtcd {
+    command: Command,
     child: Child,
     line: String,
     pub url: String,
@@ -90,12 +91,19 @@ impl RealEtcd {
 
     /// Two members of one cluster, serving.
     pub async fn start_two(line: &str) -> [Self; 2] {
-        let peers = [free_port(), free_port()].map(|port| format!("http://127.0.0.1:{port}"));
-        let cluster = format!("m0={},m1={}", peers[0], peers[1]);
-        let server = |name: &str, peer: &str| {
+        Self::start_cluster::<2>(line).await
+    }
+
+    /// Members `m0`, `m1`… of one cluster, serving.
+    pub async fn start_cluster<const MEMBERS: usize>(line: &str) -> [Self; MEMBERS] {
+        let peers = std::array::from_fn::<_, MEMBERS, _>(|_| format!("http://127.0.0.1:{}", free_port()));
+        let named: Vec<String> = peers.iter().enumerate().map(|(index, peer)| format!("m{index}={peer}")).collect();
+        let cluster = named.join(",");
+        let members = std::array::from_fn::<_, MEMBERS, _>(|index| {
+            let (name, peer) = (format!("m{index}"), &peers[index]);
             let extra = [
                 "--name",
-                name,
+                &name,
                 "--initial-cluster",
                 &cluster,
                 "--listen-peer-urls",
@@ -104,12 +112,23 @@ impl RealEtcd {
                 peer,
             ];
             Self::spawn_named(line, "http", &extra)
-        };
-        let both = [server("m0", &peers[0]), server("m1", &peers[1])];
-        for member in &both {
+        });
+        for member in &members {
             member.wait_until_healthy(&member.endpoint()).await;
         }
-        both
+        members
+    }
+
+    /// Ends it, has its database file altered, and starts it again.
+    pub async fn alter_database(&mut self, alter: impl FnOnce(&mut Vec<u8>)) {
+        self.signal(Signal::TERM);
+        self.child.wait().unwrap();
+        let path = self.data_dir.path().join("data/member/snap/db");
+        let mut bytes = std::fs::read(&path).unwrap();
+        alter(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        self.child = self.command.spawn().unwrap();
+        self.wait_until_healthy(&self.endpoint()).await;
     }
 
     fn spawn(line: &str, scheme: &str, extra: &[&str]) -> Self {
@@ -130,16 +149,16 @@ impl RealEtcd {
     fn spawn_named(line: &str, scheme: &str, arguments: &[&str]) -> Self {
         let data_dir = tempfile::tempdir().unwrap();
         let url = format!("{scheme}://127.0.0.1:{}", free_port());
-        let child = Command::new(program(&format!("{line}/etcd")))
+        let mut command = Command::new(program(&format!("{line}/etcd")));
+        command
             .arg("--data-dir")
             .arg(data_dir.path().join("data"))
             .args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--log-level=error"])
             .args(arguments)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child, line: line.to_owned(), url, data_dir }
+            .stderr(Stdio::null());
+        let child = command.spawn().unwrap();
+        Self { command, child, line: line.to_owned(), url, data_dir }
     }
 
     pub fn endpoint(&self) -> Endpoint {

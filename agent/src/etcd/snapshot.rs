@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::client::MemberClient;
 use super::error::EtcdError;
+use super::raw::SnapshotMessage;
 
 /// SHA-256 at the end of the stream, which the server does not count as part of the database.
 const TRAILER: u64 = 32;
@@ -79,20 +80,18 @@ pub async fn open_snapshot(client: &MemberClient, request: SnapshotRequest) -> R
     let SnapshotRequest { limits, bytes_per_second: _, require_leader } = request;
     let url = client.url().to_owned();
     let within = limits.no_progress.min(limits.transfer);
-    let opening = async {
-        let mut connection = client.separate(require_leader).await?;
-        connection.snapshot().await.map_err(|error| EtcdError::from_client(&url, &error))
-    };
-    let streaming =
-        tokio::time::timeout(within, opening).await.map_err(|_| EtcdError::NoAnswer { url: url.clone(), within })??;
+    let streaming = tokio::time::timeout(within, client.call_snapshot(require_leader))
+        .await
+        .map_err(|_| EtcdError::NoAnswer { url: url.clone(), within })??;
     let messages = stream::unfold(streaming, |mut streaming| async move {
         let message = streaming.message().await.transpose()?;
-        let message = message.map(|response| Message {
-            remaining: response.remaining_bytes(),
-            version: response.version().to_owned(),
-            // Taken, not copied: a snapshot is many thousand of these.
-            blob: Bytes::from(response.0.blob),
-        });
+        let message = message
+            .map(|SnapshotMessage { remaining_bytes, blob, version }| Message {
+                remaining: remaining_bytes,
+                version,
+                blob,
+            })
+            .map_err(etcd_client::Error::GRpcStatus);
         Some((message, streaming))
     });
     SnapshotStream::begin(url, request, messages.boxed()).await

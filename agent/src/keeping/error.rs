@@ -131,6 +131,7 @@ fn read_reason(error: &ReadError) -> Reason {
         ReadError::Store(error) => store_reason(error),
         ReadError::Corrupt(_) | ReadError::Snapshot(_) | ReadError::Mismatch(_) => Reason::ArchiveCorrupt,
         ReadError::NotSupported(_) => Reason::NotSupported,
+        ReadError::Encrypted { .. } => Reason::EncryptionKeyMissing,
         ReadError::Write(_) | ReadError::Stopped => Reason::VerificationFailed,
     }
 }

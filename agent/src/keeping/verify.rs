@@ -9,7 +9,7 @@ use lifeboat_snapshot::Content;
 
 use super::{KeepError, Place};
 use crate::archive::progress::Progress;
-use crate::archive::read::read_archive;
+use crate::archive::read::{Reading, read_archive};
 
 /// Proves an archive again.
 ///
@@ -22,7 +22,8 @@ pub async fn verify_archive(
 ) -> Result<Verification, KeepError> {
     let manifest = place.manifest().await?;
     let key = place.data_key(&manifest.data)?;
-    let facts = read_archive(place.store.as_ref(), &key, &manifest, None, progress, &place.cancel).await?;
+    let facts =
+        read_archive(place.store.as_ref(), &key, &manifest, Reading::default(), progress, &place.cancel).await?;
     let (level, shortfall) = match facts.content {
         Content::Verified(_) => (VerificationLevel::Content, None),
         Content::Unverified { reason } => {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use lifeboat_crds::location::{AccessMode, ArchiveSummary, LocationResult, take_over};
-use lifeboat_crds::{BackupId, EtcdBackupLocation, TaskError, Time, layout};
+use lifeboat_crds::{BackupId, EtcdBackupLocation, Reason, TaskError, Time, layout};
 use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, PutMode, StoreError, probe_conditional_create};
 
 use super::ownership::{Claim, Ownership, OwnershipError, live_hosts};
 use super::{LocationError, LocationOpener, store_reason};
+use crate::archive::encryption::parse_recipients;
 use crate::host::identity::HostId;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +51,7 @@ impl Prober {
             Ok(Err(error)) => result.error = Some(TaskError::new(error.reason(), error.to_string())),
             Err(_elapsed) => {
                 let words = format!("the store did not answer everything asked within {} s", PROBE_LIMIT.as_secs());
-                result.error = Some(TaskError::new(lifeboat_crds::Reason::LocationUnavailable, words));
+                result.error = Some(TaskError::new(Reason::LocationUnavailable, words));
             }
         }
         result
@@ -66,13 +67,19 @@ impl Prober {
         }
         match location.spec.access_mode {
             AccessMode::ReadOnly => {}
-            AccessMode::ReadWrite => match self.try_writing(store).await {
-                Ok(conditional) => {
-                    result.conditional_writes = Some(conditional);
-                    self.settle_owner(store, conditional, result).await;
+            AccessMode::ReadWrite => {
+                match self.try_writing(store).await {
+                    Ok(conditional) => {
+                        result.conditional_writes = Some(conditional);
+                        self.settle_owner(store, conditional, result).await;
+                    }
+                    Err(error) => result.write_error = Some(TaskError::new(store_reason(&error), error.to_string())),
                 }
-                Err(error) => result.write_error = Some(TaskError::new(store_reason(&error), error.to_string())),
-            },
+                // Nothing is written in the clear where encryption is asked for, so without a key there is no writing.
+                if let Some(Err(error)) = location.spec.encryption.as_ref().map(parse_recipients) {
+                    result.write_error = Some(TaskError::new(Reason::EncryptionKeyMissing, error.to_string()));
+                }
+            }
         }
         Ok(())
     }

@@ -10,7 +10,6 @@ mod attempts;
 mod obstacles;
 
 pub use aftercare::pin_of;
-pub(crate) use obstacles::unsupported_field;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

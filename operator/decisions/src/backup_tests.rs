@@ -118,6 +118,16 @@ fn a_level_below_the_asked_one_is_shown_as_not_verified() {
     step(&mut run, 10);
     let verified = condition(&object(&run), "Verified").unwrap().clone();
     assert_eq!((verified["status"].as_str(), verified["reason"].as_str()), (Some("False"), Some("VerificationFailed")));
+    // Why it was not reached, in the agent's words.
+    let mut run = observed(backup(json!({"spec": {"verification": "Members"}})));
+    step(&mut run, 0);
+    let mut result = archive("Content");
+    result["archive"]["verification"]["shortfall"] = json!({"reason": "CompactionMoved", "message": "m2 compacted"});
+    agent_says(&mut run, Some(result));
+    step(&mut run, 10);
+    let verified = condition(&object(&run), "Verified").unwrap().clone();
+    assert_eq!((verified["status"].as_str(), verified["reason"].as_str()), (Some("False"), Some("CompactionMoved")));
+    assert!(verified["message"].as_str().unwrap().contains("m2 compacted"), "{verified}");
     let mut run = observed(backup(json!({"spec": {"verification": "Checksum"}})));
     step(&mut run, 0);
     agent_says(&mut run, Some(archive("Checksum")));
@@ -364,14 +374,11 @@ fn every_situation_looks_as_the_table_says() {
     assert_shown(&object(&waiting), Show::Failed("DeadlineExceeded"), "did not begin");
 
     // What this version cannot do.
-    let mut members = observed(backup(json!({"spec": {"verification": "Members"}})));
-    step(&mut members, 0);
-    assert_shown(&object(&members), Show::Failed("NotSupported"), "Members");
-    assert!(status(&members).assignment.is_none());
-    let mut encrypted = observed(backup(json!({})));
-    encrypted.location = seen(location(json!({"spec": {"encryption": {"recipients": ["age1"]}}})));
-    step(&mut encrypted, 0);
-    assert_shown(&object(&encrypted), Show::Failed("NotSupported"), "spec.encryption");
+    let mut unverified = observed(backup(json!({})));
+    unverified.location = seen(location(json!({"spec": {"s3": {"insecureSkipTLSVerify": true}}})));
+    step(&mut unverified, 0);
+    assert_shown(&object(&unverified), Show::Failed("NotSupported"), "spec.s3.insecureSkipTLSVerify");
+    assert!(status(&unverified).assignment.is_none());
     let mut read_only = observed(backup(json!({})));
     read_only.location = seen(location(json!({"spec": {"accessMode": "ReadOnly"}})));
     step(&mut read_only, 0);
@@ -411,7 +418,8 @@ fn no_run_is_started_for_an_archive_found_in_the_bucket() {
 
 #[test]
 fn terminal_phase_ignores_new_work() {
-    let mut run = observed(backup(json!({"spec": {"verification": "Members"}})));
+    let mut run = observed(backup(json!({})));
+    run.location = seen(location(json!({"spec": {"accessMode": "ReadOnly"}})));
     step(&mut run, 0);
     let failed = status(&run).clone();
     run.superseded_by = Some("later".into());

@@ -97,12 +97,11 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
 
 /// A field of the spec that this version accepts but cannot serve, in words.
 ///
-/// Writing archives unencrypted where the spec asks for more would be worse than refusing.
+/// Writing archives otherwise than the spec asks for would be worse than refusing.
 pub fn unsupported(spec: &EtcdBackupLocationSpec) -> Option<String> {
-    let EtcdBackupLocationSpec { s3, directory: _, access_mode: _, encryption } = spec;
+    let EtcdBackupLocationSpec { s3, directory: _, access_mode: _, encryption: _ } = spec;
     let s3 = s3.as_ref();
     let names = [
-        encryption.is_some().then_some("spec.encryption"),
         s3.is_some_and(|s3: &S3Location| s3.insecure_skip_tls_verify).then_some("spec.s3.insecureSkipTLSVerify"),
     ];
     let found: Vec<&str> = names.into_iter().flatten().collect();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use lifeboat_crds::member::Divergence;
 use lifeboat_crds::{Condition, EtcdMember, Reason};
 
 use crate::conditions::{GoodReason, Outcome, merge_conditions};
@@ -54,6 +55,16 @@ fn judge(member: &EtcdMember, unchanged_for: Duration) -> Outcome {
     }
     if let Some(problem) = &facts.problem {
         return Outcome::troubled(Reason::NoHealthyMember, format!("etcd on {node} cannot be backed up: {problem}"));
+    }
+    if let Some(Divergence { revision, members, time }) = &facts.divergence {
+        let words = format!(
+            "members of etcd hold different data at revision {revision}: {}; seen at {} by the agent on {node}. Compare \
+             `etcdctl endpoint hashkv --cluster`, find out which members are right, and make the others anew, one at a \
+             time; a backup with verification Members that finds them equal takes this away",
+            members.join(", "),
+            time.0,
+        );
+        return Outcome::failed(Reason::VerificationFailed, words);
     }
     match facts.has_leader {
         Some(true) => Outcome::current(GoodReason::Accepted, healthy_words(node, &facts.alarms)),
@@ -108,6 +119,14 @@ mod tests {
                 "connection refused",
             ),
             (beat(json!({"hasLeader": false})), 0, Show::Troubled("NoHealthyMember"), "no leader"),
+            (
+                beat(
+                    json!({"divergence": {"revision": 9, "members": ["m0 (0a)", "m1 (0b)"], "time": "2026-11-24T00:00:00Z"}}),
+                ),
+                0,
+                Show::Failed("VerificationFailed"),
+                "m0 (0a), m1 (0b)",
+            ),
             (beat(json!({"alarms": ["NOSPACE"]})), 0, Show::Current("Accepted"), "NOSPACE"),
         ];
         for (facts, silent, show, words) in table {

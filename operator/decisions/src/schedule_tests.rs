@@ -335,11 +335,6 @@ fn every_situation_looks_as_the_table_says() {
         assert_shown(&object(&bad), Show::Failed(reason), words);
         assert_eq!(step(&mut bad, 100_000), Brought::default());
     }
-    let mut members =
-        observed(json!({"spec": {"runOnCreate": true, "template": {"spec": {"verification": "Members"}}}}));
-    assert_eq!(step(&mut members, 0), Brought::default());
-    assert_shown(&object(&members), Show::Failed("NotSupported"), "spec.template.spec.verification: Members");
-
     let mut missing = observed(json!({}));
     missing.location = LocationView::Missing;
     step(&mut missing, 0);
@@ -379,9 +374,9 @@ fn every_situation_looks_as_the_table_says() {
         ),
         (location(json!({})), Show::Unknown("Pending"), "bucket"),
         (
-            location(json!({"spec": {"encryption": {"recipients": ["age1"]}}})),
+            location(json!({"spec": {"s3": {"insecureSkipTLSVerify": true}}})),
             Show::Failed("NotSupported"),
-            "spec.encryption",
+            "spec.s3.insecureSkipTLSVerify",
         ),
         (location(json!({"spec": {"accessMode": "ReadOnly"}})), Show::Failed("AccessDenied"), "ReadOnly"),
     ] {

@@ -23,6 +23,12 @@ pub struct HashKv {
     seen_bytes: usize,
 }
 
+impl std::fmt::Debug for HashKv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HashKv").field("floor", &self.floor).field("newest", &self.newest).finish_non_exhaustive()
+    }
+}
+
 impl HashKv {
     pub(crate) fn new(scratch: Box<dyn Scratch>, runs: Runs, floor: i64, newest: i64) -> Self {
         Self { scratch, runs, floor, newest, seen_bytes: SEEN_BYTES }

@@ -1,12 +1,14 @@
 //! Reading back, from stores that behave and stores that do not; the snapshot is one of real etcd.
 
+use age::secrecy::ExposeSecret;
 use lifeboat_storage::{Fault, FaultyStore, MemoryStore, Operation, PutMode};
 
 use super::*;
+use crate::archive::encryption::parse_identities;
 
 const SNAPSHOT: &[u8] = include_bytes!("../../../snapshot/tests/data/etcd-3.6-used.db.zst");
 
-fn key() -> ObjectKey {
+fn key_name() -> ObjectKey {
     ObjectKey::parse("data").unwrap()
 }
 
@@ -27,12 +29,13 @@ fn manifest(stored: &[u8]) -> Manifest {
 
 async fn store(bytes: &[u8]) -> FaultyStore {
     let store = FaultyStore::new(MemoryStore::new());
-    store.put(&key(), Bytes::copy_from_slice(bytes), PutMode::Overwrite).await.unwrap();
+    store.put(&key_name(), Bytes::copy_from_slice(bytes), PutMode::Overwrite).await.unwrap();
     store
 }
 
 async fn read(store: &FaultyStore, manifest: &Manifest, sink: Option<File>) -> Result<Facts, ReadError> {
-    read_archive(store, &key(), manifest, sink, &Arc::default(), &CancellationToken::new()).await
+    let reading = Reading { sink, ..Reading::default() };
+    read_archive(store, &key_name(), manifest, reading, &Arc::default(), &CancellationToken::new()).await
 }
 
 #[tokio::test]
@@ -90,5 +93,41 @@ async fn what_is_no_archive_is_told() {
     for bytes in [&noise[..], &packed[..], b""] {
         let error = read(&store(bytes).await, &manifest(bytes), None).await.unwrap_err();
         assert!(matches!(error, ReadError::Corrupt(_) | ReadError::Snapshot(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_lost_half_way_is_no_corruption() {
+    let store = store(SNAPSHOT).await;
+    store.plan(Operation::Get, 1, Fault::BreakBodyAfter(700));
+    let denied = StoreError::AccessDenied { store: "s".into(), words: "no".into(), check: "the key" };
+    store.plan(Operation::Get, 2, Fault::Fail(denied));
+    let error = read(&store, &manifest(SNAPSHOT), None).await.unwrap_err();
+    assert!(matches!(error, ReadError::Store(StoreError::AccessDenied { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_encrypted_archive_is_read_with_its_key_and_refused_without() {
+    let (key_of_it, stranger) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+    let stored = age::encrypt(&key_of_it.to_public(), SNAPSHOT).unwrap();
+    let mut manifest = manifest(&stored);
+    manifest.archive.recipients = vec![key_of_it.to_public().to_string()];
+    let read = async |key: Option<&age::x25519::Identity>, stored: &[u8]| {
+        let identities = key.map(|key| parse_identities(key.to_string().expose_secret()).unwrap());
+        let reading = Reading { identities: identities.map(Arc::new), ..Reading::default() };
+        read_archive(&store(stored).await, &key_name(), &manifest, reading, &Arc::default(), &CancellationToken::new())
+            .await
+    };
+    let facts = read(Some(&key_of_it), &stored).await.unwrap();
+    assert!(matches!(facts.content, Content::Verified(database) if database.revision == 203));
+    for (key, words) in [(None, "no key"), (Some(&stranger), "none of the keys")] {
+        let error = read(key, &stored).await.unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("--identity"), "{error}");
+    }
+    for offset in (0..stored.len()).step_by(stored.len() / 23) {
+        let mut flipped = stored.clone();
+        flipped[offset] ^= 1;
+        let error = read(Some(&key_of_it), &flipped).await.unwrap_err();
+        assert!(matches!(error, ReadError::Corrupt(_) | ReadError::Encrypted { .. }), "byte {offset}: {error}");
     }
 }

@@ -40,7 +40,8 @@ impl Bench {
             client: self.etcd.client().await,
             snapshot: SnapshotRequest { limits, bytes_per_second: None, require_leader: true },
             level: Level::Content,
-            zstd_level: 1,
+            wants_hash_kv: false,
+            packing: Packing { zstd_level: 1, recipients: None },
             store: Arc::new(self.store.clone()),
             key: key(),
             spool_directory: self.spool.path().join("run"),
@@ -80,7 +81,7 @@ impl Bench {
 async fn what_is_stored_is_the_snapshot_that_was_proven() {
     for line in LINES {
         let bench = Bench::new(line, 250).await;
-        let Transferred { facts, encoded } = bench.run(bench.transfer().await).await.unwrap();
+        let Transferred { facts, encoded, hash_kv: _ } = bench.run(bench.transfer().await).await.unwrap();
         let stored = bench.stored().await;
         assert_eq!(encoded.size, stored.len() as u64);
         let snapshot = zstd::decode_all(&stored[..]).unwrap();

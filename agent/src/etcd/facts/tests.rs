@@ -58,6 +58,7 @@ fn facts(
         free: FreeBytes { data_dir: Some(7), spool: None },
         tool_versions: &BTreeMap::new(),
         highest_revision_seen: Some(99),
+        divergence: None,
         host_id: None,
         agent_version: "0.1.0",
         now: at(NOW),

@@ -1,8 +1,8 @@
 //! A good run: what its archive is, as people read it. Decides nothing about runs that go on.
 
 use jiff::SignedDuration;
-use lifeboat_crds::backup::{ArchiveFacts, VerificationLevel};
-use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupStatus, Quantity, Reason, label};
+use lifeboat_crds::backup::{ArchiveFacts, Verification, VerificationLevel};
+use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupStatus, Quantity, Reason, TaskError, label};
 
 use crate::conditions::{GoodReason, Outcome, Shown, human_duration};
 
@@ -78,16 +78,19 @@ pub(super) fn shown(backup: &EtcdBackup, status: &EtcdBackupStatus) -> Vec<Shown
     let reason = if is_imported { GoodReason::ImportedFromCatalog } else { GoodReason::Succeeded };
     let mut shown = Outcome::current(reason, words(status)).shown();
     shown.push(Shown::new(ConditionType::Complete, true, reason.into(), words(status)));
-    shown.push(verified(backup.spec.verification, status.verification.as_ref().map(|proven| proven.level)));
+    shown.push(verified(backup.spec.verification, status.verification.as_ref()));
     shown
 }
 
-pub(super) fn verified(asked: VerificationLevel, reached: Option<VerificationLevel>) -> Shown {
-    let is_reached = reached.is_some_and(|reached| reached >= asked);
+pub(super) fn verified(asked: VerificationLevel, proven: Option<&Verification>) -> Shown {
+    let reached = proven.map(|proven| proven.level);
     let level = reached.map_or("none", VerificationLevel::as_str);
-    if is_reached {
+    if reached.is_some_and(|reached| reached >= asked) {
         return Shown::new(ConditionType::Verified, true, Reason::Succeeded, format!("verified at level {level}"));
     }
-    let words = format!("level {} was asked for and {level} reached", asked.as_str());
-    Shown::new(ConditionType::Verified, false, Reason::VerificationFailed, words)
+    let shortfall = proven.and_then(|proven| proven.shortfall.as_ref());
+    let why = shortfall.map(|shortfall| format!(": {}", shortfall.message)).unwrap_or_default();
+    let reason = shortfall.map_or(Reason::VerificationFailed, TaskError::reason);
+    let words = format!("level {} was asked for and {level} reached{why}", asked.as_str());
+    Shown::new(ConditionType::Verified, false, reason, words)
 }

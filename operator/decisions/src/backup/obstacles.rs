@@ -3,9 +3,8 @@
 //! A store that does not answer is no obstacle: the agent tries, and may well get through.
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::backup::VerificationLevel;
 use lifeboat_crds::condition::find;
-use lifeboat_crds::{ConditionType, EtcdBackupLocation, EtcdBackupSpec, EtcdBackupStatus, Reason, TaskError};
+use lifeboat_crds::{ConditionType, EtcdBackupLocation, EtcdBackupStatus, Reason, TaskError};
 
 use crate::backup::ObservedBackup;
 use crate::conditions::{Outcome, end_of_grace, is_observed, is_true, unready_since};
@@ -32,11 +31,7 @@ pub(super) fn obstacle_of(
     first_seen: Timestamp,
     now: Timestamp,
 ) -> Obstacle {
-    let spec = &observed.backup.spec;
-    if let Some(words) = unsupported_field(spec) {
-        return Obstacle::Final(TaskError::new(Reason::NotSupported, words));
-    }
-    let name = &spec.location_ref.name;
+    let name = &observed.backup.spec.location_ref.name;
     match &observed.location {
         LocationView::Missing => {
             let words = format!("location {name} does not exist: create the EtcdBackupLocation");
@@ -50,17 +45,6 @@ pub(super) fn obstacle_of(
             }
         }
         LocationView::Seen(location) => obstacle_at(location, name, first_seen, now),
-    }
-}
-
-/// A field of a backup's spec that this version accepts but cannot serve, in words.
-pub(crate) fn unsupported_field(spec: &EtcdBackupSpec) -> Option<String> {
-    match spec.verification {
-        VerificationLevel::Checksum | VerificationLevel::Content => None,
-        VerificationLevel::Members => Some(
-            "verification: Members is not supported by this version; use Content, which checks structure and content"
-                .to_owned(),
-        ),
     }
 }
 

@@ -8,7 +8,6 @@ use lifeboat_crds::schedule::Retention;
 use lifeboat_crds::{ConditionType, EtcdBackupLocation, EtcdBackupSchedule, Reason};
 
 use crate::LocationView;
-use crate::backup::unsupported_field;
 use crate::conditions::{GoodReason, Outcome, is_true};
 use crate::cron::CronRefusal;
 use crate::location::{refuses_archives, unsupported};
@@ -25,9 +24,6 @@ pub(super) fn judge(
     let template = &schedule.spec.template.spec;
     if let Some(refusal) = refusal {
         return Outcome::failed(refusal.reason(), refusal.to_string());
-    }
-    if let Some(words) = unsupported_field(template) {
-        return Outcome::failed(Reason::NotSupported, format!("spec.template.spec.{words}"));
     }
     let name = &template.location_ref.name;
     match location {
@@ -67,17 +63,15 @@ fn judge_location(location: &EtcdBackupLocation, name: &str, policy: &Retention)
 /// somebody says otherwise. One that fails for now, or for good, does not keep them: each run says so, and one may get
 /// through.
 pub(super) fn may_run(schedule: &EtcdBackupSchedule, location: &LocationView) -> bool {
-    let template = &schedule.spec.template.spec;
-    let name = &template.location_ref.name;
-    unsupported_field(template).is_none()
-        && match location {
-            LocationView::Missing => false,
-            LocationView::Seen(location) => {
-                unsupported(&location.spec).is_none()
-                    && refuses_archives(&location.spec, name).is_none()
-                    && !is_of_others(location)
-            }
+    let name = &schedule.spec.template.spec.location_ref.name;
+    match location {
+        LocationView::Missing => false,
+        LocationView::Seen(location) => {
+            unsupported(&location.spec).is_none()
+                && refuses_archives(&location.spec, name).is_none()
+                && !is_of_others(location)
         }
+    }
 }
 
 fn is_of_others(location: &EtcdBackupLocation) -> bool {

@@ -34,7 +34,8 @@ impl Aftercare<'_> {
         }
         self.status.verification = Some(verification);
         let asked = self.backup().spec.verification;
-        self.replace(ConditionType::Verified, Some(archive::verified(asked, Some(level))));
+        let shown = archive::verified(asked, self.status.verification.as_ref());
+        self.replace(ConditionType::Verified, Some(shown));
     }
 
     fn take_error(&mut self, task: Task, error: &TaskError) {
