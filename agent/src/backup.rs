@@ -27,7 +27,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::BackupError;
-use self::manifest::{Made, archive_facts, build_manifest};
+pub use self::manifest::archive_facts;
+use self::manifest::{Made, build_manifest};
 use self::members::Question;
 use self::proof::{Bounds, Diverged, Proof, Unpublished, prove_content, prove_members};
 use self::shelf::{OpenLocation, Shelf};

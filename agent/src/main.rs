@@ -4,6 +4,7 @@
 mod archive;
 mod archives;
 mod backup;
+mod catalog;
 mod cli;
 mod daemon;
 mod etcd;

@@ -228,9 +228,20 @@ pub struct CatalogPass {
     /// Identity of the last listing.
     #[schemars(length(max = 64))]
     pub pass_id: String,
-    /// When everything was last listed.
+    /// When the last listing was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// When the last listing of everything, with nothing left to do, was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub full_pass_time: Option<Time>,
+    /// What an administrator should know of the last listing of everything: objects that belong to no backup, manifests
+    /// that cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub note: Option<String>,
+    /// Why the last listing failed, where it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<TaskError>,
 }
 
 /// `owner.json`: whose prefix it is.
@@ -317,6 +328,9 @@ pub struct CatalogReport {
     pub pass_id: String,
     /// Whether everything was listed and compared, or only what is newer than the pass before saw.
     pub is_full: bool,
+    /// Whether something was left over, so that the next pass should come at once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_more: bool,
     /// Records that were made for archives that had none.
     pub imported: i64,
     /// Backups whose archive is gone (backupIds).

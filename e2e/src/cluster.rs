@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lifeboat_testbed::{EtcdLine, ManagedProcess, Node, Options, S3Front, Testbed};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::manifests::S3Objects;
 use crate::wait::eventually;
@@ -203,6 +203,41 @@ impl Cluster {
         self.apply(&objects.all()).await?;
         self.wait_for("etcdbl", name, Duration::from_secs(60), |l| is_condition(l, "Ready", "True")).await?;
         Ok(front)
+    }
+
+    /// Has a location listed whole at once, by a change of its spec that changes nothing, and waits for that.
+    pub async fn relist(&self, name: &str) -> Result<()> {
+        let before = self.get("etcdbl", name).await?.context("no such location")?;
+        let spec = &before["spec"];
+        let patch = if spec["s3"].is_null() {
+            // The same directory, written otherwise.
+            let path = spec["directory"]["subPath"].as_str().unwrap_or_default();
+            let other = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
+            json!({"spec": {"directory": {"subPath": other}}})
+        } else {
+            let class = if spec["s3"]["storageClass"].is_null() { json!("STANDARD") } else { Value::Null };
+            json!({"spec": {"s3": {"storageClass": class}}})
+        };
+        self.kubectl(&["patch", "etcdbl", name, "--type=merge", "-p", &patch.to_string()]).await?;
+        let generation = self.get("etcdbl", name).await?.context("no such location")?["metadata"]["generation"].clone();
+        self.wait_for("etcdbl", name, Duration::from_secs(120), |location| {
+            let pass = &location["status"]["catalog"];
+            location["status"]["observedGeneration"] == generation
+                && pass["fullPassTime"].is_string()
+                && pass["passId"] != before["status"]["catalog"]["passId"]
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The directory in which the store keeps a backup.
+    pub fn place_of(&self, backup: &Value) -> PathBuf {
+        let archive = backup["status"]["archive"].as_str().unwrap_or_default();
+        let manifest = match archive.strip_prefix(&format!("s3://{BUCKET}/")) {
+            Some(key) => self.bed.s3().bucket_dir(BUCKET).join(key),
+            None => PathBuf::from(archive),
+        };
+        manifest.parent().map(Path::to_owned).unwrap_or_default()
     }
 
     async fn kubeconfig(&self, account: &str, node: Option<&Node>, file: &Path) -> Result<()> {

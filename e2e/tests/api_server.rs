@@ -166,7 +166,8 @@ async fn an_agent_may_touch_only_its_own_work(cluster: &Cluster) -> Result<()> {
         "status.execution",
     )
     .await?;
-    // Nothing else: no creation that is not an import, no deletion, no other kind.
+    imports_and_nothing_else(cluster, mine, other).await?;
+    // Nothing else: no deletion, no other kind.
     for args in [
         vec!["delete", "etcdb", "policy"],
         vec!["get", "secrets"],
@@ -175,6 +176,45 @@ async fn an_agent_may_touch_only_its_own_work(cluster: &Cluster) -> Result<()> {
     ] {
         forbidden(as_agent(cluster, mine, &args).await, "forbidden").await?;
     }
+    Ok(())
+}
+
+/// An agent makes records of archives, of its own accord, and fills them in; it makes no runs and asks for nothing.
+async fn imports_and_nothing_else(cluster: &Cluster, mine: &str, other: &str) -> Result<()> {
+    let id = "20260101-000000-0123abcd";
+    let create = async |node: &str, name: &str, annotations: Value| -> Result<String> {
+        let mut object = backup(name, "policy");
+        object["metadata"]["annotations"] = annotations;
+        let user = format!("--as=system:serviceaccount:{}:lifeboat-agent", cluster.namespace);
+        let extra = format!("--as-user-extra=authentication.kubernetes.io/node-name={node}");
+        let args = ["-n", &cluster.namespace, &user, &extra, "create", "--validate=false", "-f", "-"];
+        cluster.bed.kubectl_with_input(&args, &object.to_string()).await
+    };
+    let imported = |value: &str| json!({"etcd.lifeboat.dev/imported": value});
+    for annotations in [json!({}), imported("yes"), imported("20260101-000000-0123abcd/../x")] {
+        forbidden(create(mine, "found", annotations).await, "only as the record of an archive").await?;
+    }
+    let mut asking = imported(id);
+    asking["etcd.lifeboat.dev/delete-archive"] = json!(id);
+    forbidden(create(mine, "found", asking).await, "no annotation that asks").await?;
+    create(mine, "found", imported(id)).await?;
+    let fill = |node: &str, task: &str, attempt: i64| {
+        json!({"status": {"execution": {"nodeName": node, "attempt": attempt, "task": task,
+            "startTime": "2026-01-01T00:00:00Z", "heartbeatTime": "2026-01-01T00:00:00Z",
+            "result": {"error": {"reason": "ArchiveCorrupt", "message": "filled in by a test"}}}}})
+        .to_string()
+    };
+    let write = async |node: &str, name: &str, body: String| -> Result<String> {
+        as_agent(cluster, node, &["patch", "etcdb", name, "--subresource=status", "--type=merge", "-p", &body]).await
+    };
+    forbidden(write(mine, "found", fill(other, "Import", 0)).await, "assigned to its node").await?;
+    forbidden(write(mine, "found", fill(mine, "Import", 1)).await, "assigned to its node").await?;
+    forbidden(write(mine, "found", fill(mine, "Backup", 0)).await, "assigned to its node").await?;
+    forbidden(write(other, "policy", fill(other, "Import", 0)).await, "assigned to its node").await?;
+    write(mine, "found", fill(mine, "Import", 0)).await?;
+    let said =
+        cluster.wait_for("etcdb", "found", Duration::from_secs(20), |b| is_condition(b, "Failed", "True")).await?;
+    ensure!(condition(&said, "Ready").unwrap()["message"] == "filled in by a test", "{said:#}");
     Ok(())
 }
 

@@ -309,6 +309,7 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     };
     see(cluster, row, 3 * MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=Complete", "etcdb/slow", "--timeout=5s"]).await?;
+    archives(cluster).await?;
     kept_for_ever(cluster, "slow").await?;
 
     cluster.apply(&backup("nowhere", "no-such-location")).await?;
@@ -416,6 +417,46 @@ async fn archives_of_others(cluster: &Cluster) -> Result<()> {
         words: &["remove the annotation"],
     };
     see(cluster, row, MINUTE).await?;
+    Ok(())
+}
+
+/// What the listing of a location finds out about archives.
+async fn archives(cluster: &Cluster) -> Result<()> {
+    cluster.kubectl(&["delete", "etcdb", "slow"]).await?;
+    cluster.relist("good").await?;
+    let row = |situation, ready, reason, marker, kstatus, words| Row {
+        situation,
+        resource: "etcdb",
+        name: "slow",
+        ready,
+        reason,
+        marker: Some(marker),
+        kstatus,
+        words,
+    };
+    let found = row("archive found in the bucket", "True", "ImportedFromCatalog", "Complete", Kstatus::Current, &[]);
+    let object = see(cluster, found, MINUTE).await?;
+    let manifest = cluster.place_of(&object).join("manifest.json");
+    let text = std::fs::read(&manifest)?;
+    std::fs::remove_file(&manifest)?;
+    cluster.relist("good").await?;
+    let words = &["manifest.json", "good"];
+    let gone = row("archive gone from the bucket", "False", "ArchiveMissing", "Stalled", Kstatus::Failed, words);
+    see(cluster, gone, MINUTE).await?;
+    std::fs::write(&manifest, b"{}")?;
+    cluster.relist("good").await?;
+    let words = &["manifest.json", "not the archive that was written"];
+    let altered = row("archive altered in the bucket", "False", "ArchiveCorrupt", "Stalled", Kstatus::Failed, words);
+    see(cluster, altered, MINUTE).await?;
+    std::fs::write(&manifest, text)?;
+    let mut nothing = backup("nothing", "good");
+    nothing["metadata"]["annotations"] = json!({"etcd.lifeboat.dev/imported": "20200101-000000-0123abcd"});
+    cluster.apply(&nothing).await?;
+    cluster.relist("good").await?;
+    let words = &["20200101-000000-0123abcd"];
+    let situation = "record of an archive that is not there";
+    let nothing = row(situation, "False", "ArchiveMissing", "Failed", Kstatus::Failed, words);
+    see(cluster, Row { name: "nothing", ..nothing }, MINUTE).await?;
     Ok(())
 }
 

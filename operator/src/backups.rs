@@ -7,7 +7,7 @@ use std::time::Instant;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use lifeboat_crds::{EtcdBackup, EtcdBackupStatus, label};
-use lifeboat_decisions::backup::{BackupDecision, Record, decide_backup};
+use lifeboat_decisions::backup::{BackupDecision, Record, concerns, decide_backup};
 use lifeboat_decisions::event::EventDraft;
 
 use crate::apply::{Lock, ReconcileError, Written};
@@ -15,7 +15,7 @@ use crate::assignments::is_terminal;
 use crate::controller::{Context, Controller, Next, now};
 use crate::kind::{Kind, TouchedObject};
 use crate::observe::observe_backup;
-use crate::stores::{Guarded, Stores, readable};
+use crate::stores::{Guarded, Stores};
 
 /// The controller of EtcdBackups.
 pub struct Backups;
@@ -30,8 +30,9 @@ impl Controller for Backups {
     }
 
     fn wakes(touched: &TouchedObject, stores: &Stores) -> Vec<String> {
-        let TouchedObject { kind, name, schedule, location: _ } = touched;
+        let TouchedObject { kind, name, schedule, location: _, is_heartbeat } = touched;
         match kind {
+            Kind::Backup if *is_heartbeat => vec![name.clone()],
             Kind::Backup => {
                 let siblings = schedule.as_ref().map(|schedule| unfinished(stores, |backup| is_of(backup, schedule)));
                 let mut woken = siblings.unwrap_or_default();
@@ -41,7 +42,12 @@ impl Controller for Backups {
             // What a policy decided is void once its schedule is gone.
             Kind::Schedule if stores.schedule(name).is_none() => named(stores, |backup| is_of(backup, name)),
             Kind::Schedule => unfinished(stores, |backup| is_of(backup, name)),
-            Kind::Location => unfinished(stores, |backup| backup.spec.location_ref.name == *name),
+            Kind::Location => {
+                let is_on_it = |backup: &EtcdBackup| backup.spec.location_ref.name == *name;
+                let mut woken = unfinished(stores, is_on_it);
+                woken.extend(listed(stores, name, is_on_it));
+                woken
+            }
             Kind::Member => unfinished(stores, |_| true),
             Kind::Restore => Vec::new(),
         }
@@ -84,6 +90,13 @@ fn is_of(backup: &EtcdBackup, schedule: &str) -> bool {
     backup.labels().get(label::SCHEDULE).is_some_and(|name| name == schedule)
 }
 
+/// Names of the backups that the last listing of a location has something to say of.
+fn listed(stores: &Stores, location: &str, is_on_it: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
+    let Some(location) = stores.location(location) else { return Vec::new() };
+    let Some(is_meant) = concerns(&location) else { return Vec::new() };
+    named(stores, |backup| is_on_it(backup) && is_meant(backup))
+}
+
 /// Names of the backups that have not ended.
 fn unfinished(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
     named(stores, |backup| !is_terminal(backup) && is_meant(backup))
@@ -91,9 +104,8 @@ fn unfinished(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<St
 
 /// Names of backups.
 fn named(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
-    let backups = readable(&stores.backups);
-    let meant = backups.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|backup| is_meant(backup));
-    meant.map(ResourceExt::name_any).collect()
+    let meant = stores.backups.state_filter(|guarded| guarded.0.as_ref().is_ok_and(&is_meant));
+    meant.iter().map(|backup| backup.name_any()).collect()
 }
 
 #[cfg(test)]

@@ -287,8 +287,13 @@ mod tests {
     async fn everything_is_looked_at_once_and_then_what_is_woken() {
         let (context, _writers, stop, controller) = start("once", &["a", "b"]);
         until(|| reconciled("once") == ["a", "b"]).await;
-        let touched =
-            TouchedObject { kind: Kind::Member, name: "m1".into(), schedule: None, location: Some("b".into()) };
+        let touched = TouchedObject {
+            kind: Kind::Member,
+            name: "m1".into(),
+            schedule: None,
+            location: Some("b".into()),
+            is_heartbeat: false,
+        };
         context.stores.touch(Touched::One(touched));
         until(|| reconciled("once") == ["a", "b", "b"]).await;
         context.stores.touch(Touched::Everything);

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use kube::{Resource, ResourceExt};
-use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, EtcdRestore, label};
+use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, EtcdRestore, Execution, label};
 
 use crate::liveness::Fingerprint;
 
@@ -75,6 +75,8 @@ pub struct TouchedObject {
     pub schedule: Option<String>,
     /// The location it refers to.
     pub location: Option<String>,
+    /// Whether an agent said no more than that it is still at work: nobody else need look.
+    pub is_heartbeat: bool,
 }
 
 /// A kind that the operator watches.
@@ -87,6 +89,9 @@ pub trait Watched: Resource<DynamicType = ()> {
 
     /// What an agent writes into it as a sign of life, reduced; `None` for kinds without one.
     fn sign_of_life(&self) -> Option<Fingerprint>;
+
+    /// Whether nothing but the progress of an agent's work changed since `before`.
+    fn is_heartbeat_after(&self, before: &Self) -> bool;
 }
 
 /// What is tied to an object by its metadata alone: also known of one that cannot be read.
@@ -96,7 +101,32 @@ pub fn touched_object<K: Resource>(kind: Kind, object: &K, location: Option<&str
         name: object.name_any(),
         schedule: object.labels().get(label::SCHEDULE).cloned(),
         location: location.map(str::to_owned),
+        is_heartbeat: false,
     }
+}
+
+/// A backup without what a heartbeat moves.
+fn without_progress(backup: &EtcdBackup) -> EtcdBackup {
+    let mut still = backup.clone();
+    still.metadata.resource_version = None;
+    still.metadata.managed_fields = None;
+    let execution = still.status.as_mut().and_then(|status| status.execution.as_mut());
+    if let Some(execution) = execution {
+        let Execution {
+            node_name: _,
+            attempt: _,
+            task: _,
+            stage: _,
+            bytes_done,
+            bytes_total,
+            start_time: _,
+            heartbeat_time,
+            result: _,
+        } = execution;
+        (*bytes_done, *bytes_total) = (None, None);
+        heartbeat_time.0 = jiff::Timestamp::UNIX_EPOCH;
+    }
+    still
 }
 
 /// Fingerprint of a value by its JSON. A value without JSON never seems to change.
@@ -114,6 +144,10 @@ impl Watched for EtcdBackupLocation {
     fn sign_of_life(&self) -> Option<Fingerprint> {
         self.status.as_ref().map(|status| fingerprint(&(&status.assignment, &status.execution)))
     }
+
+    fn is_heartbeat_after(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 impl Watched for EtcdBackupSchedule {
@@ -125,6 +159,10 @@ impl Watched for EtcdBackupSchedule {
 
     fn sign_of_life(&self) -> Option<Fingerprint> {
         None
+    }
+
+    fn is_heartbeat_after(&self, _: &Self) -> bool {
+        false
     }
 }
 
@@ -138,6 +176,11 @@ impl Watched for EtcdBackup {
     fn sign_of_life(&self) -> Option<Fingerprint> {
         self.status.as_ref().map(|status| fingerprint(&(&status.assignment, &status.execution)))
     }
+
+    fn is_heartbeat_after(&self, before: &Self) -> bool {
+        let is_running = |backup: &Self| backup.status.as_ref().is_some_and(|status| status.execution.is_some());
+        is_running(self) && is_running(before) && without_progress(self) == without_progress(before)
+    }
 }
 
 impl Watched for EtcdRestore {
@@ -150,6 +193,10 @@ impl Watched for EtcdRestore {
     fn sign_of_life(&self) -> Option<Fingerprint> {
         None
     }
+
+    fn is_heartbeat_after(&self, _: &Self) -> bool {
+        false
+    }
 }
 
 impl Watched for EtcdMember {
@@ -161,6 +208,10 @@ impl Watched for EtcdMember {
 
     fn sign_of_life(&self) -> Option<Fingerprint> {
         self.status.as_ref().map(|status| fingerprint(&status.facts.heartbeat_time))
+    }
+
+    fn is_heartbeat_after(&self, _: &Self) -> bool {
+        false
     }
 }
 
@@ -180,6 +231,30 @@ mod tests {
         check::<EtcdBackup>();
         check::<EtcdRestore>();
         check::<EtcdMember>();
+    }
+
+    #[test]
+    fn a_heartbeat_is_what_moves_nothing_but_progress() {
+        let backup = |version: &str, more: serde_json::Value| -> EtcdBackup {
+            let mut execution = serde_json::json!({"nodeName": "m1", "attempt": 1, "task": "Backup", "stage": "Reading",
+                "bytesDone": 1, "startTime": "2026-11-24T00:00:00Z", "heartbeatTime": "2026-11-24T00:00:00Z"});
+            execution.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value(serde_json::json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackup",
+                "metadata": {"name": "b", "resourceVersion": version}, "spec": {"locationRef": {"name": "bucket"}},
+                "status": {"execution": execution}}))
+            .unwrap()
+        };
+        let first = backup("1", serde_json::json!({}));
+        let beat = serde_json::json!({"bytesDone": 7, "heartbeatTime": "2026-11-24T00:01:00Z"});
+        assert!(backup("2", beat).is_heartbeat_after(&first));
+        for more in [serde_json::json!({"stage": "Publishing"}), serde_json::json!({"attempt": 2})] {
+            assert!(!backup("2", more).is_heartbeat_after(&first));
+        }
+        let result = serde_json::json!({"result": {"error": {"reason": "UploadFailed", "message": ""}}});
+        assert!(!backup("2", result).is_heartbeat_after(&first));
+        let mut pinned = backup("2", serde_json::json!({}));
+        pinned.metadata.annotations = Some([(label::PIN.to_owned(), "audit".to_owned())].into());
+        assert!(!pinned.is_heartbeat_after(&first));
     }
 
     #[test]

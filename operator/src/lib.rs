@@ -27,5 +27,7 @@ mod observe;
 mod readiness;
 mod restores;
 pub mod run;
+#[cfg(test)]
+mod scale_tests;
 mod schedules;
 mod stores;

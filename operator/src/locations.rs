@@ -26,8 +26,9 @@ impl Controller for Locations {
     }
 
     fn wakes(touched: &TouchedObject, stores: &Stores) -> Vec<String> {
-        let TouchedObject { kind, name, schedule: _, location } = touched;
+        let TouchedObject { kind, name, schedule: _, location, is_heartbeat } = touched;
         match kind {
+            Kind::Backup if *is_heartbeat => Vec::new(),
             Kind::Location => vec![name.clone()],
             Kind::Backup => location.iter().cloned().collect(),
             Kind::Member => stores.locations.state().iter().map(|location| location.name_any()).collect(),

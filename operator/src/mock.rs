@@ -125,6 +125,7 @@ pub fn woken_by<C: Controller>(kind: Kind, name: &str, schedule: Option<&str>, l
         name: name.to_owned(),
         schedule: schedule.map(str::to_owned),
         location: location.map(str::to_owned),
+        is_heartbeat: false,
     };
     let mut names = C::wakes(&touched, &example_stores());
     names.sort();

@@ -1,14 +1,16 @@
 //! Reads from the caches what the deciders need, as plain data. Reads no API, decides nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::ResourceExt;
-use lifeboat_crds::condition::is_true;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use lifeboat_crds::condition::{find, is_true};
 use lifeboat_crds::schedule::ConcurrencyPolicy;
 use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, label};
-use lifeboat_decisions::backup::ObservedBackup;
+use lifeboat_decisions::backup::{ObservedBackup, Sighting};
 use lifeboat_decisions::location::ObservedLocation;
 use lifeboat_decisions::member::ObservedMember;
 use lifeboat_decisions::retention::ObservedRetention;
@@ -18,17 +20,33 @@ use lifeboat_decisions::{LocationView, SeenMember};
 use crate::assignments::{NodeUse, RecentAssignments, is_terminal};
 use crate::kind::Watched;
 use crate::liveness::LivenessTracker;
-use crate::stores::{Stores, readable};
+use crate::stores::{Guarded, Stores, readable};
 
-/// What is known around a schedule.
-pub fn observe_schedule(schedule: &EtcdBackupSchedule, stores: &Stores) -> ObservedSchedule {
+/// Every backup in the cache that has to do with a schedule, for [`observe_schedule`]: its own, and those whose names its
+/// runs could want.
+pub fn around_schedule(schedule: &EtcdBackupSchedule, stores: &Stores) -> Vec<Arc<Guarded<EtcdBackup>>> {
+    let name = schedule.name_any();
+    // Names of runs begin with the schedule's own.
+    let prefix = format!("{name}-");
+    stores.backups.state_filter(|guarded| {
+        guarded.labels().get(label::SCHEDULE) == Some(&name)
+            || guarded.meta().name.as_deref().is_some_and(|name| name.starts_with(&prefix))
+    })
+}
+
+/// What is known around a schedule. `around` is what [`around_schedule`] gave.
+pub fn observe_schedule<'o>(
+    schedule: &EtcdBackupSchedule,
+    around: &'o [Arc<Guarded<EtcdBackup>>],
+    stores: &Stores,
+) -> ObservedSchedule<'o> {
     let name = schedule.name_any();
     let mut backups = Vec::new();
     let mut taken_names = BTreeSet::new();
     // Unreadable ones too: their names are taken all the same.
-    for guarded in stores.backups.state() {
+    for guarded in around {
         match &guarded.0 {
-            Ok(backup) if schedule_of(backup) == Some(&name) => backups.push(backup.clone()),
+            Ok(backup) if schedule_of(backup) == Some(&name) => backups.push(backup),
             Ok(_) | Err(_) => {
                 taken_names.insert(guarded.name_any());
             }
@@ -95,6 +113,7 @@ pub fn observe_backup(
         execution_unchanged_for: unchanged_for(backup, liveness, now),
         superseded_by,
         has_schedule,
+        sighting: sighting(backup, stores),
         backup: backup.clone(),
     }
 }
@@ -107,15 +126,14 @@ pub fn observe_location(
     now: Instant,
 ) -> ObservedLocation {
     let name = location.name_any();
-    let backups = readable(&stores.backups);
-    let on_it = backups
-        .iter()
-        .filter_map(|guarded| guarded.0.as_ref().ok())
-        .filter(|backup| backup.spec.location_ref.name == name);
+    let ended = stores.backups.state_filter(|guarded| {
+        guarded.0.as_ref().is_ok_and(|backup| backup.spec.location_ref.name == name && run_end(backup).is_some())
+    });
+    let ends = ended.iter().filter_map(|guarded| run_end(guarded.0.as_ref().ok()?));
     ObservedLocation {
         members: seen_members(stores, liveness, now),
         execution_unchanged_for: unchanged_for(location, liveness, now),
-        newest_completion: on_it.filter_map(completion).max(),
+        newest_completion: ends.max(),
         location: location.clone(),
     }
 }
@@ -131,6 +149,13 @@ fn schedule_of(backup: &EtcdBackup) -> Option<&String> {
 
 fn view_location(stores: &Stores, name: &str) -> LocationView {
     stores.location(name).map_or(LocationView::Missing, |location| LocationView::Seen(Box::new(location)))
+}
+
+fn sighting(backup: &EtcdBackup, stores: &Stores) -> Sighting {
+    let place = ObjectRef::new(&backup.spec.location_ref.name).within(&stores.namespace);
+    let location = stores.locations.get(&place);
+    let location = location.as_ref().and_then(|guarded| guarded.0.as_ref().ok());
+    location.map_or(Sighting::Unsaid, |location| Sighting::of(backup, location))
 }
 
 fn seen_members(stores: &Stores, liveness: &LivenessTracker, now: Instant) -> Vec<SeenMember> {
@@ -170,6 +195,15 @@ fn superseding<'a>(
                 .map(|(_, name)| name)
         }
     }
+}
+
+/// When this operator saw a run end well; nothing for an archive that was found in the bucket.
+fn run_end(backup: &EtcdBackup) -> Option<Timestamp> {
+    let is_imported = backup.annotations().contains_key(label::IMPORTED);
+    let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let complete =
+        find(conditions, ConditionType::Complete).filter(|complete| complete.status == "True" && !is_imported);
+    complete.map(|complete| complete.last_transition_time.0)
 }
 
 fn completion(backup: &EtcdBackup) -> Option<Timestamp> {
@@ -212,6 +246,7 @@ mod tests {
             backup("one-copy", &nightly, "2026-11-24T01:00:00Z"),
             backup("two", &nightly, "2026-11-24T03:00:00+01:00"),
             backup("other", &json!({label::SCHEDULE: "hourly"}), "2026-11-24T09:00:00Z"),
+            backup("nightly-20261124000000", &json!({}), ""),
             done,
             unreadable,
             json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdMember",
@@ -232,13 +267,15 @@ mod tests {
     }
 
     #[test]
-    fn a_schedule_sees_its_own_backups_and_every_other_name() {
+    fn a_schedule_sees_its_own_backups_and_the_names_it_could_want() {
         let stores = stores("Forbid");
-        let observed = observe_schedule(&stores.schedule("nightly").unwrap(), &stores);
-        let mut own: Vec<_> = observed.backups.iter().map(ResourceExt::name_any).collect();
+        let nightly = stores.schedule("nightly").unwrap();
+        let around = around_schedule(&nightly, &stores);
+        let observed = observe_schedule(&nightly, &around, &stores);
+        let mut own: Vec<_> = observed.backups.iter().map(|backup| backup.name_any()).collect();
         own.sort();
         assert_eq!(own, ["one", "one-copy", "two"]);
-        assert_eq!(observed.taken_names.into_iter().collect::<Vec<_>>(), ["done", "other", "unreadable"]);
+        assert_eq!(observed.taken_names.into_iter().collect::<Vec<_>>(), ["nightly-20261124000000", "unreadable"]);
         assert!(matches!(observed.location, LocationView::Seen(_)));
     }
 

@@ -1,6 +1,7 @@
 //! The controller of EtcdBackupSchedules: makes the backups that are due, tidies records of failed ones, marks the archives
 //! that the policy lets go.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -12,11 +13,14 @@ use lifeboat_decisions::schedule::{ScheduleDecision, decide_schedule};
 use crate::apply::{Lock, ReconcileError, Written};
 use crate::controller::{Context, Controller, Next, now};
 use crate::kind::{Kind, TouchedObject};
-use crate::observe::{observe_retention, observe_schedule};
+use crate::observe::{around_schedule, observe_retention, observe_schedule};
 use crate::stores::{Guarded, Stores, readable};
 
 /// Until archives are judged again after some were: those that there was no room for follow.
 const SOON: Duration = Duration::from_secs(10);
+
+/// Archives that are marked in one go, well within a reconcile's time: a listing may have found thousands.
+const MOST_MARKS: usize = 300;
 
 /// The controller of EtcdBackupSchedules.
 pub struct Schedules;
@@ -31,9 +35,10 @@ impl Controller for Schedules {
     }
 
     fn wakes(touched: &TouchedObject, stores: &Stores) -> Vec<String> {
-        let TouchedObject { kind, name, schedule, location: _ } = touched;
+        let TouchedObject { kind, name, schedule, location: _, is_heartbeat } = touched;
         match kind {
             Kind::Schedule => vec![name.clone()],
+            Kind::Backup if *is_heartbeat => Vec::new(),
             Kind::Backup => schedule.iter().cloned().collect(),
             Kind::Location => schedules_on(name, stores),
             Kind::Restore | Kind::Member => Vec::new(),
@@ -41,7 +46,8 @@ impl Controller for Schedules {
     }
 
     async fn reconcile(context: &Context, schedule: &EtcdBackupSchedule) -> Result<Next, ReconcileError> {
-        let observed = observe_schedule(schedule, &context.stores);
+        let around = around_schedule(schedule, &context.stores);
+        let observed = observe_schedule(schedule, &around, &context.stores);
         let ScheduleDecision { create, delete, status, events, requeue_after } = decide_schedule(&observed, now());
         // Runs first: a slot whose run could not be made must not be noted as served.
         for backup in &create {
@@ -65,12 +71,12 @@ impl Controller for Schedules {
 async fn mark_archives(
     context: &Context,
     schedule: &EtcdBackupSchedule,
-    backups: &[EtcdBackup],
+    backups: &[&EtcdBackup],
 ) -> Result<bool, ReconcileError> {
-    let borrowed: Vec<&EtcdBackup> = backups.iter().collect();
-    let marks = decide_retention(&observe_retention(schedule, &borrowed, &context.stores), now());
-    for Mark { name, status } in &marks {
-        let Some(backup) = backups.iter().find(|backup| backup.name_any() == *name) else { continue };
+    let marks = decide_retention(&observe_retention(schedule, backups, &context.stores), now());
+    let by_name: HashMap<String, &EtcdBackup> = backups.iter().map(|backup| (backup.name_any(), *backup)).collect();
+    for Mark { name, status } in marks.iter().take(MOST_MARKS) {
+        let Some(backup) = by_name.get(name).copied() else { continue };
         let current = EtcdBackupStatus { execution: None, ..backup.status.clone().unwrap_or_default() };
         context.writer.apply_status(backup, &current, status, Lock::Version).await?;
     }
@@ -93,6 +99,18 @@ mod tests {
 
     fn woken(kind: Kind, name: &str, schedule: Option<&str>, location: Option<&str>) -> Vec<String> {
         woken_by::<Schedules>(kind, name, schedule, location)
+    }
+
+    #[test]
+    fn the_heartbeat_of_a_run_wakes_no_schedule() {
+        let beat = TouchedObject {
+            kind: Kind::Backup,
+            name: "n1".into(),
+            schedule: Some("nightly".into()),
+            location: Some("bucket".into()),
+            is_heartbeat: true,
+        };
+        assert_eq!(Schedules::wakes(&beat, &crate::mock::example_stores()), Vec::<String>::new());
     }
 
     #[test]

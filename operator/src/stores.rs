@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use crate::kind::{Touched, Watched, touched_object};
+use crate::kind::{Touched, TouchedObject, Watched, touched_object};
 use crate::liveness::LivenessTracker;
 use crate::readiness::{CacheState, Readiness};
 use lifeboat_process::api_error::{watch_code, watch_words};
@@ -212,8 +212,9 @@ where
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
+                let is_heartbeat = is_heartbeat(&event, &writer.as_reader());
                 writer.apply_watcher_event(&event);
-                report_event(event, &writer.as_reader(), &stores.touched, &observers);
+                report_event(event, is_heartbeat, &writer.as_reader(), &stores.touched, &observers);
             }
             Err(error) => {
                 // Nothing was visible meanwhile, so nobody was silent.
@@ -226,9 +227,25 @@ where
     }
 }
 
+/// Whether an event moves nothing but the progress of an agent's work, by what the store holds before it.
+fn is_heartbeat<K>(event: &Event<Guarded<K>>, store: &Store<Guarded<K>>) -> bool
+where
+    K: Watched + Clone + 'static,
+{
+    match event {
+        Event::Apply(object) => {
+            let before = store.get(&ObjectRef::from_obj(object));
+            let before = before.as_ref().and_then(|before| before.0.as_ref().ok());
+            object.0.as_ref().ok().zip(before).is_some_and(|(object, before)| object.is_heartbeat_after(before))
+        }
+        Event::Init | Event::InitApply(_) | Event::InitDone | Event::Delete(_) => false,
+    }
+}
+
 /// Tells the others what a watch saw, after the store has it.
 fn report_event<K>(
     event: Event<Guarded<K>>,
+    is_heartbeat: bool,
     store: &Store<Guarded<K>>,
     touched: &broadcast::Sender<Touched>,
     observers: &Observers,
@@ -240,7 +257,10 @@ fn report_event<K>(
         Event::Init | Event::InitApply(_) => return,
         Event::Apply(object) => {
             saw(&object, observers, now);
-            one(&object)
+            match one(&object) {
+                Touched::One(touched) => Touched::One(TouchedObject { is_heartbeat, ..touched }),
+                Touched::Everything => Touched::Everything,
+            }
         }
         Event::Delete(object) => {
             object.uid().iter().for_each(|uid| observers.liveness.forget(K::KIND, uid));

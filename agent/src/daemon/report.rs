@@ -47,6 +47,11 @@ impl Reporter {
         Self { client, namespace: namespace.to_owned(), manager: agent_field_manager(node) }
     }
 
+    /// The field manager of this node's agent.
+    pub fn manager(&self) -> &str {
+        &self.manager
+    }
+
     /// Writes how a piece of work goes. `uid` keeps it out of an object that merely has the same name.
     ///
     /// # Errors

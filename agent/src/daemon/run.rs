@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use self::backups::BackupCarrier;
-use self::locations::ProbeCarrier;
+use self::locations::LocationCarrier;
 use super::config::Config;
 use super::member::MemberKeeper;
 use super::metrics::{AgentHealth, Metrics};
@@ -33,6 +33,7 @@ use super::readiness::{Need, Readiness};
 use super::report::Reporter;
 use super::watch::watch_assigned;
 use crate::backup::BackupRunner;
+use crate::catalog::Cataloger;
 use crate::host::divergence::DivergenceNote;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
@@ -177,8 +178,16 @@ impl Parts {
             turn: Arc::new(Semaphore::new(1)),
         };
         let backups = BackupCarrier::new(reporter.clone(), runner, Arc::clone(&highest), Arc::clone(&metrics));
-        let prober = Prober { opener, cluster_uid, host_id: host_id.clone() };
-        let locations = ProbeCarrier::new(reporter.clone(), prober);
+        let prober = Prober { opener: opener.clone(), cluster_uid: cluster_uid.clone(), host_id: host_id.clone() };
+        let cataloger = Cataloger {
+            opener,
+            client: client.clone(),
+            reporter: reporter.clone(),
+            namespace: namespace.clone(),
+            node: node.clone(),
+            cluster_uid,
+        };
+        let locations = LocationCarrier::new(reporter.clone(), prober, cataloger);
         let mut watches = JoinSet::new();
         watches.spawn(watch_assigned(
             client.clone(),

@@ -1,15 +1,16 @@
-//! Tries a location out: can it be read, can it be written, does it create only where nothing is, what time is it there,
-//! how many archives of this cluster lie in it, and whose they are.
+//! Tries a location out: can it be listed, can it be written, does it create only where nothing is, what time is it there,
+//! and whose it is.
 //!
 //! Speaks to the store, and asks the API server which masters are alive. Writes one small object and takes it away again,
-//! and `owner.json` of this cluster where that has to change.
+//! and `owner.json` of this cluster where that has to change. Asks for one page of names, however many archives there are:
+//! counting them is the catalog's business.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use lifeboat_crds::location::{AccessMode, ArchiveSummary, LocationResult, take_over};
-use lifeboat_crds::{BackupId, EtcdBackupLocation, Reason, TaskError, Time, layout};
+use lifeboat_crds::location::{AccessMode, LocationResult, take_over};
+use lifeboat_crds::{EtcdBackupLocation, Reason, TaskError, Time, layout};
 use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, PutMode, StoreError, probe_conditional_create};
 
 use super::ownership::{Claim, Ownership, OwnershipError, live_hosts};
@@ -60,7 +61,7 @@ impl Prober {
     async fn try_out(&self, location: &EtcdBackupLocation, result: &mut LocationResult) -> Result<(), LocationError> {
         let store = self.opener.open(&location.spec).await?;
         let store = store.as_ref();
-        result.backups = Some(summarize(store, &self.cluster_uid).await?);
+        store.list(&ListRequest::under(layout::backups_prefix(&self.cluster_uid))).await?;
         let before = Timestamp::now();
         if let Some(theirs) = store.server_time().await? {
             result.clock_skew_seconds = Some(theirs.as_second() - before.as_second());
@@ -126,75 +127,4 @@ impl Prober {
 fn probe_key(host: &HostId) -> Result<ObjectKey, StoreError> {
     let tail: String = host.as_str().chars().take(8).collect();
     Ok(ObjectKey::parse(format!("{}-{tail}", layout::PROBE))?)
-}
-
-/// Counts the archives of a cluster, page by page. Data counts where its backup has a manifest.
-async fn summarize(store: &dyn ObjectStore, cluster: &str) -> Result<ArchiveSummary, StoreError> {
-    let mut request = ListRequest::under(layout::backups_prefix(cluster));
-    let mut tally = Tally::default();
-    loop {
-        let page = store.list(&request).await?;
-        for object in &page.objects {
-            tally.see(cluster, object.key.as_str(), object.size);
-        }
-        let Some(next) = page.next else { return Ok(tally.finish()) };
-        request.cursor = Some(next);
-    }
-}
-
-/// Sums up a listing in byte order: everything of one backup comes together, its manifest before its data.
-#[derive(Debug, Default)]
-struct Tally {
-    summary: ArchiveSummary,
-    listed: Option<BackupId>,
-}
-
-impl Tally {
-    fn see(&mut self, cluster: &str, key: &str, size: u64) {
-        if let Some(id) = layout::backup_of_manifest(cluster, key) {
-            self.summary.count += 1;
-            let time = id.time().map(Time);
-            if self.summary.oldest.is_none() {
-                self.summary.oldest.clone_from(&time);
-            }
-            self.summary.newest = time;
-            self.listed = Some(id);
-        } else if let Some((id, _)) = layout::backup_of_data(cluster, key)
-            && self.listed.as_ref() == Some(&id)
-        {
-            self.summary.bytes = self.summary.bytes.saturating_add(i64::try_from(size).unwrap_or(i64::MAX));
-        }
-    }
-
-    fn finish(self) -> ArchiveSummary {
-        self.summary
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use lifeboat_storage::MemoryStore;
-
-    use super::*;
-
-    async fn put(store: &dyn ObjectStore, key: &str, bytes: usize) {
-        let key = ObjectKey::parse(key).unwrap();
-        store.put(&key, Bytes::from(vec![0; bytes]), PutMode::Overwrite).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn only_whole_archives_of_this_cluster_are_counted() {
-        let store = MemoryStore::new();
-        put(&store, "me/owner.json", 9).await;
-        put(&store, "me/backups/20261124-020304-00000001/manifest.json", 10).await;
-        put(&store, "me/backups/20261124-020304-00000001/snapshot-1-aa.db.zst", 100).await;
-        put(&store, "me/backups/20261125-020304-00000002/snapshot-1-aa.db.zst", 999).await;
-        put(&store, "me/backups/20261126-020304-00000003/manifest.json", 10).await;
-        put(&store, "me/backups/20261126-020304-00000003/snapshot-2-bb.db.zst", 50).await;
-        put(&store, "other/backups/20261126-020304-00000003/manifest.json", 10).await;
-        let summary = summarize(&store, "me").await.unwrap();
-        assert_eq!((summary.count, summary.bytes), (2, 150));
-        assert_eq!(summary.oldest.unwrap().0.to_string(), "2026-11-24T02:03:04Z");
-        assert_eq!(summary.newest.unwrap().0.to_string(), "2026-11-26T02:03:04Z");
-    }
 }

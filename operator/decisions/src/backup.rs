@@ -7,9 +7,11 @@
 pub mod aftercare;
 mod archive;
 mod attempts;
+mod catalog;
 mod obstacles;
 
 pub use aftercare::pin_of;
+pub use catalog::{Sighting, concerns};
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +21,7 @@ use lifeboat_crds::backup::{ArchiveFacts, BackupResult, PinFacts};
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::{
     Assignment, BackupId, ConditionStatus, ConditionType, EtcdBackup, EtcdBackupStatus, NodeName, Reason, Task,
-    TaskError, Time, label,
+    TaskError, Time,
 };
 
 use crate::assignment::{Wanted, choose_node, next_attempt};
@@ -51,6 +53,8 @@ pub struct ObservedBackup {
     pub superseded_by: Option<String>,
     /// Whether the schedule that made it is still there.
     pub has_schedule: bool,
+    /// What the last listing of its location said of it.
+    pub sighting: Sighting,
 }
 
 /// What is to become of a backup.
@@ -117,10 +121,13 @@ impl<'o> Run<'o> {
         if let Some(facts) = self.own_result().and_then(|result| result.archive.clone()) {
             return self.complete(facts);
         }
-        if backup.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(label::IMPORTED)) {
-            return self.import();
+        if let Some(words) = catalog::not_an_import(backup) {
+            return self.fail(Reason::ArchiveMissing, words);
         }
         self.fix_id();
+        if let Some(id) = catalog::imported_id(backup) {
+            return self.import(id);
+        }
         if let Some(other) = superseded_by {
             return self.fail(Reason::Superseded, format!("{other}, a run of a later slot, took its place"));
         }
@@ -136,8 +143,8 @@ impl<'o> Run<'o> {
     /// The identity in the bucket is chosen once, from what cannot change; an archive found there has one.
     fn fix_id(&mut self) {
         let metadata = &self.observed.backup.metadata;
-        let found = metadata.annotations.as_ref().and_then(|annotations| annotations.get(label::IMPORTED));
-        if let (None, Some(id)) = (&self.status.backup_id, found.and_then(|id| id.parse::<BackupId>().ok())) {
+        let found = catalog::imported_id(&self.observed.backup).and_then(|id| id.parse::<BackupId>().ok());
+        if let (None, Some(id)) = (&self.status.backup_id, found) {
             self.status.backup_id = Some(id.to_string());
         }
         if let (None, Some(created), Some(uid)) = (&self.status.backup_id, &metadata.creation_timestamp, &metadata.uid)
@@ -359,6 +366,7 @@ impl<'o> Run<'o> {
             execution_unchanged_for: _,
             superseded_by: _,
             has_schedule: _,
+            sighting: _,
         } = self.observed;
         choose_node(
             members,
@@ -374,8 +382,10 @@ impl<'o> Run<'o> {
         )
     }
 
-    /// A record of an archive in the bucket: no run is started for it.
-    fn import(&mut self) -> Next {
+    /// A record of an archive in the bucket: no run is started for it. A listing of the location fills it in, or finds
+    /// nothing.
+    fn import(&mut self, id: &str) -> Next {
+        let place = &self.observed.backup.spec.location_ref.name;
         let imported = self.status.execution.as_ref().filter(|execution| execution.task == Task::Import);
         let result = imported.and_then(|execution| execution.result.clone()).unwrap_or_default();
         match (result.archive, result.error) {
@@ -383,13 +393,15 @@ impl<'o> Run<'o> {
             (None, Some(TaskError { reason, message })) => {
                 self.fail(Reason::parse(&reason).unwrap_or(Reason::ArchiveCorrupt), message)
             }
+            (None, None) if self.observed.sighting == Sighting::Missing => {
+                self.fail(Reason::ArchiveMissing, format!("location {place} holds no archive {id}"))
+            }
             (None, None) => Next::Waits {
-                outcome: Outcome::failed(
-                    Reason::NotSupported,
-                    "the annotation etcd.lifeboat.dev/imported marks a record of an archive found in the bucket, which \
-                     this version cannot read: see `lifeboat backup list`, or remove the annotation and create it anew",
+                outcome: Outcome::waiting(
+                    Reason::Pending,
+                    format!("waits for a listing of location {place}, every ten minutes, to find the archive {id}"),
                 ),
-                phase: "NotSupported",
+                phase: "Importing",
                 look_again: Timestamp::MAX,
             },
         }
@@ -399,7 +411,10 @@ impl<'o> Run<'o> {
         self.fix_id();
         let pin = facts.pin.clone();
         archive::copy_facts(&mut self.status, facts);
-        self.events.push(EventDraft::new(EventReason::BackupSucceeded, archive::words(&self.status)));
+        // Of imports the location tells, once for all that a listing found.
+        if catalog::imported_id(&self.observed.backup).is_none() {
+            self.events.push(EventDraft::new(EventReason::BackupSucceeded, archive::words(&self.status)));
+        }
         Next::Completes { pin }
     }
 

@@ -3,7 +3,7 @@ use crate::situation::{
     Show, assert_shown, assert_sound, at, backup, condition, good_location, healthy, is_true as shows, judged_location,
     location, member,
 };
-use lifeboat_crds::{EtcdBackupLocation, Execution};
+use lifeboat_crds::{EtcdBackupLocation, Execution, label};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ fn observed(backup: EtcdBackup) -> ObservedBackup {
         execution_unchanged_for: Duration::ZERO,
         superseded_by: None,
         has_schedule: false,
+        sighting: Sighting::Unsaid,
     }
 }
 
@@ -36,7 +37,7 @@ fn step(observed: &mut ObservedBackup, second: i64) -> Vec<&'static str> {
     let object = object(observed);
     assert_sound(&object);
     let is_over = shows(&object, "Complete") || shows(&object, "Failed");
-    let waits_for_agent_alone = shows(&object, "Stalled") && object["status"]["phase"] == "NotSupported";
+    let waits_for_agent_alone = object["status"]["phase"] == "Importing";
     assert_eq!(requeue_after.is_none(), is_over || waits_for_agent_alone, "{object:#}");
     // Deciding again from what was just applied changes nothing.
     let again = decide_backup(observed, at(second));
@@ -401,19 +402,81 @@ fn the_deadline_counts_from_when_the_operator_first_saw_the_backup() {
     assert_shown(&object(&run), Show::Failed("DeadlineExceeded"), "1m");
 }
 
+const FOUND: &str = "20260101-000000-0123abcd";
+
+fn record_of(annotation: &str) -> ObservedBackup {
+    observed(backup(json!({"metadata": {"annotations": {label::IMPORTED: annotation}}})))
+}
+
 #[test]
 fn no_run_is_started_for_an_archive_found_in_the_bucket() {
-    let id = "20260101-000000-0123abcd";
-    let mut found = observed(backup(json!({"metadata": {"annotations": {label::IMPORTED: id}}})));
+    let mut found = record_of(FOUND);
     assert_eq!(step(&mut found, 0), Vec::<&str>::new());
-    assert_shown(&object(&found), Show::Failed("NotSupported"), "bucket");
+    assert_shown(&object(&found), Show::Unknown("Pending"), FOUND);
+    // It is no run, and has no deadline.
+    step(&mut found, 1_000_000);
+    assert_shown(&object(&found), Show::Unknown("Pending"), FOUND);
     assert!(status(&found).assignment.is_none());
     let import = json!({"nodeName": "m0", "attempt": 0, "task": "Import", "startTime": at(0).to_string(),
         "heartbeatTime": at(0).to_string(), "result": archive("Content")});
     found.backup.status.as_mut().unwrap().execution = serde_json::from_value(import).unwrap();
-    step(&mut found, 10);
+    assert_eq!(step(&mut found, 1_000_010), Vec::<&str>::new(), "the location tells, once for all");
     assert_shown(&object(&found), Show::Current("ImportedFromCatalog"), "4711");
-    assert_eq!(status(&found).backup_id.as_deref(), Some(id));
+    assert_eq!(status(&found).backup_id.as_deref(), Some(FOUND));
+    assert_eq!(status(&found).start_time.as_ref().unwrap().0, at(5), "that of the run, not of the record");
+}
+
+#[test]
+fn a_record_that_only_calls_itself_imported_fails() {
+    let mut nonsense = record_of("yes");
+    assert_eq!(step(&mut nonsense, 0), ["BackupFailed"]);
+    assert_shown(&object(&nonsense), Show::Failed("ArchiveMissing"), "no backupId");
+    let mut nothing = record_of(FOUND);
+    step(&mut nothing, 0);
+    nothing.sighting = Sighting::Missing;
+    assert_eq!(step(&mut nothing, 1), ["BackupFailed"]);
+    assert_shown(&object(&nothing), Show::Failed("ArchiveMissing"), "holds no archive");
+    assert!(shows(&object(&nothing), "Failed"));
+}
+
+/// A location whose last listing said this.
+fn listed(report: Value) -> EtcdBackupLocation {
+    let mut all = json!({"passId": "p", "isFull": true, "imported": 0, "orphans": 0, "unreadable": 0});
+    crate::situation::merge(&mut all, report);
+    location(json!({"status": {"execution": {"nodeName": "m0", "attempt": 2, "task": "Catalog",
+        "startTime": at(0).to_string(), "heartbeatTime": at(0).to_string(),
+        "result": {"observedGeneration": 1, "catalog": all}}}}))
+}
+
+#[test]
+fn a_backup_follows_what_listings_say_of_its_archive() {
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    agent_says(&mut run, Some(archive("Content")));
+    step(&mut run, 50);
+    let whole = object(&run);
+    let id = status(&run).backup_id.clone().unwrap();
+    let hear = |run: &mut ObservedBackup, second: i64, report: Value| {
+        run.sighting = Sighting::of(&run.backup, &listed(report));
+        step(run, second)
+    };
+    assert_eq!(hear(&mut run, 60, json!({"missing": [FOUND]})), Vec::<&str>::new());
+    assert_eq!(object(&run), whole, "of others");
+    assert_eq!(hear(&mut run, 70, json!({"missing": [FOUND, id]})), ["ArchiveMissing"]);
+    assert_shown(&object(&run), Show::Failed("ArchiveMissing"), "s3://abc/x/manifest.json is gone");
+    assert!(shows(&object(&run), "Complete") && shows(&object(&run), "Verified"));
+    assert_eq!(status(&run).phase.as_deref(), Some("ArchiveMissing"));
+    assert_eq!(hear(&mut run, 80, json!({})), Vec::<&str>::new());
+    assert_shown(&object(&run), Show::Failed("ArchiveMissing"), "gone");
+    let altered = json!({"corrupt": [{"backupId": id, "message": "it has 7 bytes"}]});
+    assert_eq!(hear(&mut run, 90, altered), ["VerificationFailed"]);
+    assert_shown(&object(&run), Show::Failed("ArchiveCorrupt"), "it has 7 bytes");
+    assert_eq!(hear(&mut run, 100, json!({"recovered": [id]})), Vec::<&str>::new());
+    assert_shown(&object(&run), Show::Current("Succeeded"), "4711");
+    let mut again = object(&run);
+    again["status"]["conditions"][0]["lastTransitionTime"] =
+        whole["status"]["conditions"][0]["lastTransitionTime"].clone();
+    assert_eq!(again, whole, "as if nothing had been");
 }
 
 #[test]

@@ -1,9 +1,11 @@
-//! Whether a location can be used: has it probed by the agents in turn, and judges what they answer.
+//! Whether a location can be used: has it tried out and listed by the agents in turn, and judges what they answer.
 //!
 //! The operator never talks to a store. It assigns the task Probe, more often while something is wrong, so that a
-//! location recovers by itself soon after its store, Secret or bucket does.
+//! location recovers by itself soon after its store, Secret or bucket does; and the task Catalog, so that the records in
+//! the API follow what lies in the bucket.
 
-mod probing;
+mod listing;
+mod tasks;
 mod verdict;
 
 use std::time::Duration;
@@ -12,16 +14,17 @@ use jiff::Timestamp;
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::location::{AccessMode, LocationResult, S3Location, take_over};
 use lifeboat_crds::{
-    ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationSpec, EtcdBackupLocationStatus, Reason,
+    Assignment, ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationSpec, EtcdBackupLocationStatus,
+    Reason, Task,
 };
 
 use crate::conditions::{Outcome, end_of_grace, is_observed, merge_conditions, since, unready_since};
 use crate::event::EventDraft;
 use crate::{SeenMember, until};
-use probing::{Probing, plan_probe};
+use tasks::{Plan, Tasks, plan_task};
 use verdict::Verdict;
 
-/// Probes that may go unanswered before the last answer counts no more.
+/// Tasks that may go unanswered before the last answer counts no more.
 const UNANSWERED: i32 = 3;
 
 /// What is known around a location.
@@ -33,7 +36,7 @@ pub struct ObservedLocation {
     pub members: Vec<SeenMember>,
     /// How long assignment and execution were seen unchanged.
     pub execution_unchanged_for: Duration,
-    /// When the newest backup on it was complete.
+    /// When the newest run on it was seen to end well.
     pub newest_completion: Option<Timestamp>,
 }
 
@@ -56,13 +59,23 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
     if let Some(words) = unsupported(&location.spec) {
         return refuse(location, before, &words, now);
     }
-    let answer = latest_answer(&before).cloned();
-    let probing = plan_probe(&Probing {
-        status: &before,
-        spec_changed: !is_observed(before.observed_generation, generation),
-        answer_is_outdated: answer.as_ref().is_some_and(|answer| answer.observed_generation != generation),
-        take_over_changed: answer.as_ref().is_some_and(|answer| answer.take_over != take_over(location)),
-        answer: answer.as_ref(),
+    let spec_changed = !is_observed(before.observed_generation, generation);
+    let answer = latest_answer(&before, None);
+    let judged = Verdict::of(location, &before, latest_answer(&before, Some(Task::Probe)), generation);
+    let mut status = before.clone();
+    if spec_changed {
+        // It may be another bucket now.
+        status.catalog = None;
+    }
+    copy_facts(&mut status, generation);
+    let Plan { assignment, has_agent, look_again } = plan_task(&Tasks {
+        status: &status,
+        spec_changed,
+        take_over_changed: latest_answer(&before, Some(Task::Probe))
+            .is_some_and(|answer| answer.take_over != take_over(location)),
+        answer_is_outdated: answer.is_some_and(|answer| answer.observed_generation != generation),
+        is_available: judged.is_available(),
+        trouble: judged.trouble().map(|(reason, _)| reason),
         unready_for: since(&before.conditions, ConditionType::Ready, ConditionStatus::False)
             .map(|since| now.duration_since(since)),
         members,
@@ -70,29 +83,21 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
         newest_completion: *newest_completion,
         now,
     });
-    let assignment = probing.assignment.or(before.assignment.clone());
-    let unanswered = verdict::unanswered_probes(assignment.as_ref(), before.execution.as_ref());
-    let verdict = match unanswered_words(probing.has_agent, unanswered) {
-        Some(words) => Verdict::unheard(words),
-        None => Verdict::of(location, &before, answer.as_ref(), generation),
-    };
+    status.assignment = assignment.or(status.assignment);
+    let unanswered = verdict::unanswered_tasks(status.assignment.as_ref(), before.execution.as_ref());
+    let verdict = unanswered_words(has_agent, unanswered).map_or(judged, Verdict::unheard);
     let unready_since = unready_since(&before.conditions, now);
-    let shown = verdict.shown(unready_since, now);
-    let mut status = EtcdBackupLocationStatus {
-        observed_generation: Some(generation),
-        conditions: merge_conditions(&before.conditions, &shown, generation, now),
-        assignment,
-        execution: None,
-        provider: Some(provider(&location.spec).to_owned()),
-        ..before.clone()
-    };
-    if let Some(answer) = answer {
-        copy_facts(&mut status, answer);
-    }
+    let shown = verdict.shown(unready_since, now, listing::words(status.catalog.as_ref()).as_deref());
+    status.observed_generation = Some(generation);
+    status.conditions = merge_conditions(&before.conditions, &shown, generation, now);
+    status.execution = None;
+    status.provider = Some(provider(&location.spec).to_owned());
+    let mut events = tell(&before, &verdict);
+    events.extend(listing::tell_imports(&before));
     // The grace of a missing Secret ends without anything happening.
     let grace = verdict.trouble().and_then(|_| end_of_grace(unready_since, now)).map(|end| until(end, now));
-    let requeue_after = grace.map_or(probing.look_again, |grace| grace.min(probing.look_again));
-    LocationDecision { events: tell(&before, &verdict), status, requeue_after }
+    let requeue_after = grace.map_or(look_again, |grace| grace.min(look_again));
+    LocationDecision { events, status, requeue_after }
 }
 
 /// A field of the spec that this version accepts but cannot serve, in words.
@@ -131,34 +136,57 @@ fn unanswered_words(has_agent: bool, unanswered: i32) -> Option<String> {
         return Some(words.to_owned());
     }
     (unanswered >= UNANSWERED)
-        .then(|| format!("the last {UNANSWERED} probes and more were not answered: see the logs of the agents"))
+        .then(|| format!("the last {UNANSWERED} questions and more were not answered: see the logs of the agents"))
 }
 
-/// The newest answer that is still there to read: of the current probe, or of the one before it.
-fn latest_answer(status: &EtcdBackupLocationStatus) -> Option<&LocationResult> {
-    status.execution.as_ref().and_then(|execution| execution.result.as_ref())
+/// The newest answer that is still there to read, of the current task or of the one before it; only if it is to this
+/// task, where one is named.
+fn latest_answer(status: &EtcdBackupLocationStatus, task: Option<Task>) -> Option<&LocationResult> {
+    let execution = status.execution.as_ref().filter(|execution| task.is_none_or(|task| execution.task == task));
+    execution.and_then(|execution| execution.result.as_ref())
 }
 
-fn copy_facts(status: &mut EtcdBackupLocationStatus, answer: LocationResult) {
+/// The answer to the current task, and when that was asked for.
+fn current_answer(status: &EtcdBackupLocationStatus) -> Option<(&Assignment, &LocationResult)> {
+    let assignment = status.assignment.as_ref()?;
+    let execution = status.execution.as_ref().filter(|execution| execution.is_of(assignment))?;
+    Some((assignment, execution.result.as_ref()?))
+}
+
+/// Copies what the answer to the current task brought to where people and other decisions read it.
+fn copy_facts(status: &mut EtcdBackupLocationStatus, generation: i64) {
+    let Some((assignment, answer)) = current_answer(status) else { return };
+    let (asked, answer) = (assignment.clone(), answer.clone());
     let LocationResult {
-        observed_generation: _,
-        error: _,
+        observed_generation,
+        error,
         write_error: _,
         provider: _,
         conditional_writes,
         clock_skew_seconds,
         backups,
-        time,
+        time: _,
         owner,
         take_over: _,
-        catalog: _,
+        catalog,
     } = answer;
     // What a failed probe could not find out is still as it was.
     status.conditional_writes = conditional_writes.or(status.conditional_writes);
     status.clock_skew_seconds = clock_skew_seconds.or(status.clock_skew_seconds);
     status.backups = backups.or(status.backups.take());
     status.owner = owner.or(status.owner.take());
-    status.last_probe_time = time.or(status.last_probe_time.take());
+    match asked.task {
+        Task::Catalog if observed_generation == generation => listing::note_pass(status, asked.time, catalog, error),
+        Task::Catalog => {}
+        Task::Probe
+        | Task::Backup
+        | Task::Import
+        | Task::Verify
+        | Task::Pin
+        | Task::Delete
+        | Task::Plan
+        | Task::Order => status.last_probe_time = Some(asked.time),
+    }
 }
 
 fn refuse(
@@ -177,7 +205,7 @@ fn refuse(
         provider: Some(provider(&location.spec).to_owned()),
         ..before
     };
-    LocationDecision { status, events: Vec::new(), requeue_after: probing::PERIOD }
+    LocationDecision { status, events: Vec::new(), requeue_after: tasks::PERIOD }
 }
 
 /// An event when a location stops working, or stops for another reason than before.

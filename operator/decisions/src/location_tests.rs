@@ -1,6 +1,6 @@
 use super::*;
 use crate::situation::{Show, assert_shown, assert_sound, at, condition, healthy, location, member};
-use lifeboat_crds::Execution;
+use lifeboat_crds::{Execution, Task};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn agent_says(observed: &mut ObservedLocation, second: i64, result: Option<Value
         result
     });
     let execution: Execution<LocationResult> = serde_json::from_value(json!({"nodeName": assignment.node_name,
-        "attempt": assignment.attempt, "task": "Probe", "startTime": at(second).to_string(),
+        "attempt": assignment.attempt, "task": assignment.task, "startTime": at(second).to_string(),
         "heartbeatTime": at(second).to_string(), "result": result}))
     .unwrap();
     status.execution = Some(execution);
@@ -58,7 +58,28 @@ fn agent_says(observed: &mut ObservedLocation, second: i64, result: Option<Value
 }
 
 fn good() -> Value {
-    json!({"conditionalWrites": true, "clockSkewSeconds": 1, "backups": {"count": 3, "bytes": 7}})
+    json!({"conditionalWrites": true, "clockSkewSeconds": 1})
+}
+
+/// What a listing of everything finds.
+fn listing(pass: &str, more: Value) -> Value {
+    let mut report = json!({"passId": pass, "isFull": true, "imported": 0, "orphans": 0, "unreadable": 0});
+    crate::situation::merge(&mut report, more);
+    json!({"backups": {"count": 3, "bytes": 7}, "catalog": report})
+}
+
+fn task(observed: &ObservedLocation) -> Task {
+    observed.location.status.as_ref().unwrap().assignment.as_ref().unwrap().task
+}
+
+/// Brings a location to where it was probed at second 0 and listed at second 10.
+fn settled(bucket: &mut ObservedLocation) {
+    step(bucket, 0);
+    agent_says(bucket, 1, Some(good()));
+    step(bucket, 10);
+    assert_eq!(task(bucket), Task::Catalog);
+    agent_says(bucket, 11, Some(listing("p1", json!({}))));
+    step(bucket, 12);
 }
 
 fn error(reason: &str, message: &str) -> Value {
@@ -79,15 +100,19 @@ fn a_location_is_probed_at_once_and_then_every_five_minutes_by_the_agents_in_tur
     agent_says(&mut bucket, 2, Some(good()));
     let decision = step(&mut bucket, 3);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "written");
+    assert_eq!((attempt(&bucket), task(&bucket)), (("m1".into(), 2), Task::Catalog), "and listed");
     assert_eq!((status_of(&bucket, "Available"), status_of(&bucket, "Writable")), ("True".into(), "True".into()));
     let status = decision.status;
     assert_eq!((status.conditional_writes, status.clock_skew_seconds), (Some(true), Some(1)));
-    assert_eq!(status.backups.unwrap().count, 3);
-    assert_eq!(status.last_probe_time.unwrap().0, at(2));
+    assert_eq!(status.last_probe_time.unwrap().0, at(0), "on the operator's own clock");
+    agent_says(&mut bucket, 4, Some(listing("p1", json!({}))));
+    step(&mut bucket, 5);
+    assert_eq!(bucket.location.status.as_ref().unwrap().backups.as_ref().unwrap().count, 3);
+    bucket.execution_unchanged_for = Duration::from_secs(290);
     step(&mut bucket, 299);
-    assert_eq!(attempt(&bucket), ("m0".into(), 1));
-    step(&mut bucket, 300);
     assert_eq!(attempt(&bucket), ("m1".into(), 2));
+    step(&mut bucket, 300);
+    assert_eq!((attempt(&bucket), task(&bucket)), (("m0".into(), 3), Task::Probe));
     // While the next is under way, the last answer stands; also once the agent has begun.
     assert_shown(&object(&bucket), Show::Current("Accepted"), "");
     agent_says(&mut bucket, 301, None);
@@ -157,6 +182,12 @@ fn next_probe(bucket: &mut ObservedLocation, result: Value) -> i64 {
     (2..1_000)
         .find(|second| {
             step(bucket, *second);
+            if task(bucket) == Task::Catalog {
+                // Listed, where that can be; it does not count.
+                agent_says(bucket, *second, Some(listing("p", json!({}))));
+                bucket.execution_unchanged_for = Duration::from_secs(10);
+                return false;
+            }
             attempt(bucket).1 > first
         })
         .unwrap()
@@ -195,27 +226,151 @@ fn a_lasting_outage_is_asked_about_more_slowly_and_recovery_is_seen() {
     assert_shown(&object(&bucket), Show::Current("Accepted"), "");
 }
 
+/// Seconds at which tasks of a kind were assigned, each answered at once.
+fn assigned(bucket: &mut ObservedLocation, wanted: Task, seconds: std::ops::Range<i64>) -> Vec<i64> {
+    let mut found = Vec::new();
+    for second in seconds {
+        bucket.execution_unchanged_for += Duration::from_secs(1);
+        let before = attempt(bucket).1;
+        step(bucket, second);
+        if attempt(bucket).1 > before {
+            if task(bucket) == wanted {
+                found.push(second);
+            }
+            let answer = if task(bucket) == Task::Catalog { listing("p", json!({})) } else { good() };
+            agent_says(bucket, second, Some(answer));
+        }
+    }
+    found
+}
+
 #[test]
-fn a_new_backup_has_the_archives_counted_soon_but_not_at_every_one() {
+fn a_location_is_listed_every_ten_minutes_and_within_a_minute_after_a_run() {
     let mut bucket = observed(json!({}));
-    bucket.newest_completion = Some(at(30));
-    assert_eq!(next_probe(&mut bucket, good()), 60);
-    agent_says(&mut bucket, 61, Some(good()));
-    step(&mut bucket, 62);
-    let last = attempt(&bucket).1;
-    step(&mut bucket, 200);
-    assert_eq!(attempt(&bucket).1, last, "it is counted");
+    settled(&mut bucket);
+    assert_eq!(assigned(&mut bucket, Task::Catalog, 13..1_300), [610, 1_210]);
+    bucket.newest_completion = Some(at(1_300));
+    assert_eq!(assigned(&mut bucket, Task::Catalog, 1_300..1_800), [1_300]);
+    // One run after the other: at most one listing a minute, and the probes go on.
+    let mut probes = 0;
+    for second in 1_800..2_400 {
+        bucket.newest_completion = Some(at(second - 1));
+        probes += assigned(&mut bucket, Task::Probe, second..second + 1).len();
+    }
+    assert_eq!(probes, 2);
+}
+
+#[test]
+fn a_changed_location_is_listed_as_soon_as_it_is_probed() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    bucket.location.metadata.generation = Some(2);
+    step(&mut bucket, 20);
+    assert_eq!(task(&bucket), Task::Probe);
+    agent_says(&mut bucket, 21, Some(good()));
+    step(&mut bucket, 22);
+    assert_eq!(task(&bucket), Task::Catalog);
+    assert_eq!(bucket.location.status.as_ref().unwrap().catalog, None, "what was listed was another place");
+}
+
+#[test]
+fn a_location_that_does_not_work_is_not_listed() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    bucket.execution_unchanged_for = Duration::from_secs(288);
+    step(&mut bucket, 300);
+    agent_says(&mut bucket, 301, Some(error("LocationUnavailable", "no route")));
+    for second in 302..400 {
+        step(&mut bucket, second);
+        assert_eq!(task(&bucket), Task::Probe);
+    }
+    // One that cannot be written can be read.
+    let mut owned = observed(json!({}));
+    step(&mut owned, 0);
+    agent_says(&mut owned, 1, Some(json!({"writeError": {"reason": "OwnedByAnother", "message": "x"}})));
+    step(&mut owned, 2);
+    assert_eq!(task(&owned), Task::Catalog);
+    agent_says(&mut owned, 3, Some(listing("p", json!({}))));
+    step(&mut owned, 4);
+    assert_shown(&object(&owned), Show::Failed("OwnedByAnother"), "x");
+}
+
+#[test]
+fn a_listing_that_fails_is_told_and_says_nothing_of_the_location() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    bucket.newest_completion = Some(at(50));
+    bucket.execution_unchanged_for = Duration::from_secs(58);
+    step(&mut bucket, 70);
+    assert_eq!(task(&bucket), Task::Catalog);
+    agent_says(&mut bucket, 71, Some(error("LocationUnavailable", "the API server went away")));
+    bucket.execution_unchanged_for = Duration::from_secs(5);
+    step(&mut bucket, 76);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "could not be listed: the API server went away");
+    assert_eq!(task(&bucket), Task::Probe, "whether the location is to blame is for a probe to say");
+    agent_says(&mut bucket, 77, Some(good()));
+    step(&mut bucket, 129);
+    assert_eq!(task(&bucket), Task::Probe);
+    step(&mut bucket, 130);
+    assert_eq!(task(&bucket), Task::Catalog);
+    let pass = bucket.location.status.as_ref().unwrap().catalog.clone().unwrap();
+    assert_eq!((pass.pass_id.as_str(), pass.full_pass_time.map(|time| time.0)), ("p1", Some(at(10))));
+    agent_says(&mut bucket, 131, Some(listing("p2", json!({}))));
+    step(&mut bucket, 132);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "read and written");
+}
+
+#[test]
+fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
+    let mut bucket = observed(json!({}));
+    step(&mut bucket, 0);
+    agent_says(&mut bucket, 1, Some(good()));
+    step(&mut bucket, 2);
+    agent_says(&mut bucket, 20, Some(listing("p1", json!({"imported": 1_000, "hasMore": true}))));
+    let decision = step(&mut bucket, 21);
+    assert_eq!(decision.events[0].reason, EventReason::BackupImported);
+    assert_eq!(attempt(&bucket).1, 2, "what it found is left to read for some seconds");
+    assert_eq!(decision.status.catalog.unwrap().full_pass_time, None);
+    bucket.execution_unchanged_for = Duration::from_secs(5);
+    step(&mut bucket, 26);
+    assert_eq!((attempt(&bucket).1, task(&bucket)), (3, Task::Catalog));
+    agent_says(&mut bucket, 30, Some(listing("p2", json!({"orphans": 2, "orphanExamples": ["a", "b"]}))));
+    let decision = step(&mut bucket, 31);
+    assert_eq!(decision.status.catalog.unwrap().full_pass_time.unwrap().0, at(26));
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "2 objects belong to no backup and are left alone: a, b");
+    // A listing of what is new says nothing of the rest.
+    bucket.newest_completion = Some(at(40));
+    bucket.execution_unchanged_for = Duration::from_secs(60);
+    step(&mut bucket, 86);
+    agent_says(&mut bucket, 87, Some(listing("p3", json!({"isFull": false}))));
+    step(&mut bucket, 88);
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "2 objects");
+}
+
+#[test]
+fn an_agent_that_falls_silent_while_it_lists_is_given_up_and_the_location_probed() {
+    let mut bucket = observed(json!({}));
+    step(&mut bucket, 0);
+    agent_says(&mut bucket, 1, Some(good()));
+    step(&mut bucket, 2);
+    agent_says(&mut bucket, 3, None);
+    bucket.execution_unchanged_for = Duration::from_secs(89);
+    step(&mut bucket, 92);
+    assert_eq!(task(&bucket), Task::Catalog);
+    bucket.execution_unchanged_for = Duration::from_secs(90);
+    step(&mut bucket, 93);
+    assert_eq!(task(&bucket), Task::Probe);
 }
 
 #[test]
 fn a_silent_agent_is_passed_over_and_unanswered_probes_make_the_location_unknown() {
     let mut bucket = observed(json!({}));
-    step(&mut bucket, 0);
-    agent_says(&mut bucket, 1, Some(good()));
+    settled(&mut bucket);
+    bucket.execution_unchanged_for = Duration::from_secs(288);
     step(&mut bucket, 300);
-    assert_eq!(attempt(&bucket), ("m1".into(), 2));
+    assert_eq!(attempt(&bucket), ("m0".into(), 3));
     let mut second = 300;
-    for expected in ["m0", "m1", "m0"] {
+    for expected in ["m1", "m0", "m1"] {
         bucket.execution_unchanged_for = Duration::from_secs(44);
         step(&mut bucket, second + 44);
         assert_ne!(attempt(&bucket).0, expected);
@@ -229,6 +384,7 @@ fn a_silent_agent_is_passed_over_and_unanswered_probes_make_the_location_unknown
     agent_says(&mut bucket, second + 2, Some(good()));
     step(&mut bucket, second + 3);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "");
+    assert_eq!(task(&bucket), Task::Probe, "it was listed less than ten minutes ago");
 }
 
 #[test]
@@ -259,7 +415,7 @@ fn a_changed_spec_is_probed_at_once_and_old_answers_count_no_more() {
     bucket.location.spec = mended;
     bucket.location.metadata.generation = Some(5);
     step(&mut bucket, 8);
-    assert_eq!(attempt(&bucket).1, 4);
+    assert_eq!((attempt(&bucket).1, task(&bucket)), (5, Task::Probe));
     assert_shown(&object(&bucket), Show::Unknown("Pending"), "");
 }
 
@@ -302,7 +458,8 @@ proptest! {
                 Happening::Begin if has_assignment => agent_says(&mut bucket, second, None),
                 Happening::Answer(is_write, reason) if has_assignment => {
                     let key = if is_write { "writeError" } else { "error" };
-                    let result = reason.map_or(good(), |reason| json!({key: {"reason": reason.as_str(), "message": "words"}}));
+                    let well = if is_write { listing(&second.to_string(), json!({"hasMore": second % 2 == 0})) } else { good() };
+                    let result = reason.map_or(well, |reason| json!({key: {"reason": reason.as_str(), "message": "words"}}));
                     agent_says(&mut bucket, second, Some(result));
                 }
                 Happening::Begin | Happening::Answer(..) => {}
@@ -314,7 +471,7 @@ proptest! {
         }
         // The store is well again and agents are there: so is the location, within two rounds of probes.
         bucket.members = vec![healthy("m0", json!({}))];
-        for _ in 0..4 {
+        for _ in 0..8 {
             second += 300;
             bucket.execution_unchanged_for += Duration::from_secs(300);
             step(&mut bucket, second);

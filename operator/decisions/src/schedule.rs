@@ -29,14 +29,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// What is known around a schedule.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ObservedSchedule {
+pub struct ObservedSchedule<'o> {
     /// The schedule.
     pub schedule: EtcdBackupSchedule,
     /// The location of its template.
     pub location: LocationView,
-    /// Its backups.
-    pub backups: Vec<EtcdBackup>,
-    /// Names of all other backups.
+    /// Its backups; borrowed, for there may be thousands.
+    pub backups: Vec<&'o EtcdBackup>,
+    /// Names of all other backups that its runs could want: those that begin with its own name.
     pub taken_names: BTreeSet<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct ScheduleDecision {
 }
 
 /// Decides upon a schedule.
-pub fn decide_schedule(observed: &ObservedSchedule, now: Timestamp) -> ScheduleDecision {
+pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> ScheduleDecision {
     let ObservedSchedule { schedule, location, backups, taken_names: _ } = observed;
     let before = schedule.status.clone().unwrap_or_default();
     let parsed = CronSchedule::parse(&schedule.spec.schedule, &schedule.spec.time_zone);

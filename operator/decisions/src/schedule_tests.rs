@@ -9,13 +9,28 @@ use serde_json::{Value, json};
 /// The schedule runs at 0, 6, 12 and 18 o'clock; second 0 of the tests is at 12.
 const PERIOD: i64 = 6 * 3_600;
 
-fn observed(more: Value) -> ObservedSchedule {
-    ObservedSchedule {
-        schedule: schedule(more),
-        location: seen(good_location()),
-        backups: vec![],
-        taken_names: BTreeSet::new(),
-    }
+/// What the caches hold around the schedule.
+#[derive(Clone)]
+struct Nightly {
+    schedule: EtcdBackupSchedule,
+    location: LocationView,
+    backups: Vec<EtcdBackup>,
+    taken_names: BTreeSet<String>,
+}
+
+fn decide(nightly: &Nightly, now: Timestamp) -> ScheduleDecision {
+    let Nightly { schedule, location, backups, taken_names } = nightly;
+    let observed = ObservedSchedule {
+        schedule: schedule.clone(),
+        location: location.clone(),
+        backups: backups.iter().collect(),
+        taken_names: taken_names.clone(),
+    };
+    decide_schedule(&observed, now)
+}
+
+fn observed(more: Value) -> Nightly {
+    Nightly { schedule: schedule(more), location: seen(good_location()), backups: vec![], taken_names: BTreeSet::new() }
 }
 
 fn seen(location: lifeboat_crds::EtcdBackupLocation) -> LocationView {
@@ -39,8 +54,8 @@ fn created(names: &[&str]) -> Brought {
 }
 
 /// Applies the decision as the operator does.
-fn step(observed: &mut ObservedSchedule, second: i64) -> Brought {
-    let ScheduleDecision { create, delete, status, events, requeue_after } = decide_schedule(observed, at(second));
+fn step(observed: &mut Nightly, second: i64) -> Brought {
+    let ScheduleDecision { create, delete, status, events, requeue_after } = decide(observed, at(second));
     assert!(requeue_after > Duration::ZERO);
     let names: Vec<String> = create.iter().map(|backup| name_of(backup).to_owned()).collect();
     for mut backup in create {
@@ -52,7 +67,7 @@ fn step(observed: &mut ObservedSchedule, second: i64) -> Brought {
     observed.schedule.status = Some(status.clone());
     observed.backups.retain(|backup| !delete.contains(&name_of(backup).to_owned()));
     assert_sound(&object(observed));
-    let mut again = decide_schedule(observed, at(second));
+    let mut again = decide(observed, at(second));
     // Records that are now there are shown the next time.
     again.status.active.clone_from(&status.active);
     again.status.last_backup_ref.clone_from(&status.last_backup_ref);
@@ -63,7 +78,7 @@ fn step(observed: &mut ObservedSchedule, second: i64) -> Brought {
     Brought { created: names, deleted: delete, events: events.iter().map(|event| event.reason.as_str()).collect() }
 }
 
-fn object(observed: &ObservedSchedule) -> Value {
+fn object(observed: &Nightly) -> Value {
     serde_json::to_value(&observed.schedule).unwrap()
 }
 
@@ -79,7 +94,7 @@ fn ended(type_: &str, second: i64) -> Value {
 }
 
 /// Ends every run that goes on.
-fn end_all(observed: &mut ObservedSchedule, type_: &str, second: i64) {
+fn end_all(observed: &mut Nightly, type_: &str, second: i64) {
     for backup in &mut observed.backups {
         if records::is_active(backup) {
             backup.status = Some(serde_json::from_value(ended(type_, second)).unwrap());
@@ -87,13 +102,13 @@ fn end_all(observed: &mut ObservedSchedule, type_: &str, second: i64) {
     }
 }
 
-fn change(observed: &mut ObservedSchedule, more: Value) {
+fn change(observed: &mut Nightly, more: Value) {
     let mut changed = object(observed);
     merge(&mut changed, more);
     observed.schedule = serde_json::from_value(changed).unwrap();
 }
 
-fn names(observed: &ObservedSchedule) -> Vec<&str> {
+fn names(observed: &Nightly) -> Vec<&str> {
     observed.backups.iter().map(name_of).collect()
 }
 
@@ -132,7 +147,7 @@ fn what_people_read_of_the_expression_is_in_the_zone_of_the_schedule() {
     assert_eq!(status.objective_seconds, Some(108_900));
     assert!(status.description.unwrap().ends_with("Europe/Berlin"));
     assert_shown(&object(&nightly), Show::Current("Accepted"), "bucket");
-    assert_eq!(decide_schedule(&nightly, at(0)).requeue_after, LONGEST_PAUSE);
+    assert_eq!(decide(&nightly, at(0)).requeue_after, LONGEST_PAUSE);
 }
 
 #[test]
@@ -270,7 +285,7 @@ fn the_first_backup_is_taken_at_once_where_asked() {
 #[test]
 fn backup_now_starts_one_run_for_each_new_value_also_while_suspended() {
     let mut nightly = observed(json!({"spec": {"suspend": true, "copies": 2}}));
-    let ask = |nightly: &mut ObservedSchedule, value: &str| {
+    let ask = |nightly: &mut Nightly, value: &str| {
         change(nightly, json!({"metadata": {"annotations": {label::RUN_NOW: value}}}))
     };
     step(&mut nightly, 0);
@@ -339,7 +354,7 @@ fn every_situation_looks_as_the_table_says() {
     missing.location = LocationView::Missing;
     step(&mut missing, 0);
     assert_shown(&object(&missing), Show::Troubled("LocationMissing"), "bucket");
-    assert_eq!(decide_schedule(&missing, at(0)).requeue_after, Duration::from_secs(60));
+    assert_eq!(decide(&missing, at(0)).requeue_after, Duration::from_secs(60));
     step(&mut missing, 60);
     assert_shown(&object(&missing), Show::Failed("LocationMissing"), "bucket");
     assert_eq!(step(&mut missing, PERIOD), Brought::default(), "runs could not go anywhere");
@@ -444,7 +459,7 @@ fn the_objective_is_missed_when_the_last_success_is_too_old() {
     let mut nightly = observed(json!({}));
     step(&mut nightly, 0);
     let objective = 27_900;
-    let within = |nightly: &ObservedSchedule| condition(&object(nightly), "WithinObjective").unwrap()["status"].clone();
+    let within = |nightly: &Nightly| condition(&object(nightly), "WithinObjective").unwrap()["status"].clone();
     assert_eq!(within(&nightly), "Unknown");
     step(&mut nightly, PERIOD);
     end_all(&mut nightly, "Complete", PERIOD + 40);
@@ -555,4 +570,55 @@ proptest! {
             prop_assert!(of_slot <= usize::try_from(copies).unwrap());
         }
     }
+}
+
+/// The record of an archive that a listing found in the bucket.
+fn found_in_bucket(slot: i64) -> EtcdBackup {
+    let name = format!("nightly-{}", at(slot).strftime("%Y%m%d%H%M%S"));
+    let mut record = run_of("nightly", &name, at(slot), ended("Complete", slot + 30));
+    record
+        .metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(label::IMPORTED.into(), "20260101-000000-0123abcd".into());
+    record
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// As after a restore: schedule and status are of an older time, and the bucket holds what ran since.
+    #[test]
+    fn a_slot_that_an_archive_in_the_bucket_serves_is_not_run_again(found in prop::collection::btree_set(1..8_i64, 0..8), lost in any::<bool>()) {
+        let mut nightly = observed(json!({"spec": {"concurrencyPolicy": "Forbid"}}));
+        step(&mut nightly, 0);
+        if lost {
+            nightly.schedule.status = None;
+        }
+        nightly.backups = found.iter().map(|slot| found_in_bucket(slot * PERIOD)).collect();
+        let brought = step(&mut nightly, 7 * PERIOD + 100);
+        let expected: Vec<String> =
+            if found.contains(&7) { vec![] } else { vec![format!("nightly-{}", at(7 * PERIOD).strftime("%Y%m%d%H%M%S"))] };
+        prop_assert_eq!(&brought.created, &expected);
+        // What the bucket serves was not missed either.
+        let newest = found.last().copied().unwrap_or(0);
+        prop_assert_eq!(brought.events.contains(&"ScheduleMissed"), newest < 6, "{:?}", brought.events);
+        let status = nightly.schedule.status.clone().unwrap();
+        let success = found.last().map(|slot| at(slot * PERIOD + 30));
+        prop_assert_eq!(status.last_success_time.map(|time| time.0), success);
+        prop_assert_eq!(status.last_run_time.map(|time| time.0), Some(at(7 * PERIOD)));
+        prop_assert_eq!(status.retained.unwrap().count, i64::try_from(found.len()).unwrap());
+        prop_assert!(step(&mut nightly, 7 * PERIOD + 200).created.is_empty());
+    }
+}
+
+#[test]
+fn archives_older_than_the_schedule_count_as_its_successes_and_start_nothing() {
+    let mut nightly = observed(json!({}));
+    nightly.backups = (1..5).map(|slot| found_in_bucket(-slot * PERIOD)).collect();
+    assert_eq!(step(&mut nightly, 10), Brought::default(), "a cluster made anew: nothing was missed");
+    let status = nightly.schedule.status.clone().unwrap();
+    assert_eq!(status.last_success_time.unwrap().0, at(-PERIOD + 30));
+    assert_eq!(status.last_backup_ref.unwrap().name, "nightly-20261124060000");
+    assert!(status.active.is_empty());
+    assert_eq!(step(&mut nightly, PERIOD), created(&["nightly-20261124180000"]));
 }

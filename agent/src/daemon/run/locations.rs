@@ -1,4 +1,4 @@
-//! The work of EtcdBackupLocations: probes. Short, and never behind a backup.
+//! The work of EtcdBackupLocations: probes and listings, never behind a backup.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use lifeboat_crds::{EtcdBackupLocation, Reason, Task, TaskError};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::progress::{Progress, Stage};
+use crate::catalog::Cataloger;
 use crate::daemon::assigned::Seen;
 use crate::daemon::readiness::Need;
 use crate::daemon::report::Reporter;
@@ -25,15 +26,16 @@ impl Assigned for EtcdBackupLocation {
 }
 
 /// Carries out the work of EtcdBackupLocations.
-pub struct ProbeCarrier {
+pub struct LocationCarrier {
     reporter: Reporter,
     prober: Prober,
+    cataloger: Cataloger,
 }
 
-impl ProbeCarrier {
+impl LocationCarrier {
     /// Nothing is carried yet.
-    pub fn new(reporter: Reporter, prober: Prober) -> Self {
-        Self { reporter, prober }
+    pub fn new(reporter: Reporter, prober: Prober, cataloger: Cataloger) -> Self {
+        Self { reporter, prober, cataloger }
     }
 
     async fn work(
@@ -48,12 +50,15 @@ impl ProbeCarrier {
                 () = cancel.cancelled() => None,
                 result = self.prober.probe(location, now().0) => Some(result),
             },
+            Task::Catalog => tokio::select! {
+                () = cancel.cancelled() => None,
+                result = self.cataloger.list(location, order.assignment.time.0, cancel) => Some(result),
+            },
             task @ (Task::Backup
             | Task::Import
             | Task::Verify
             | Task::Pin
             | Task::Delete
-            | Task::Catalog
             | Task::Plan
             | Task::Order) => {
                 let words = format!("this agent cannot carry out the task {task:?}: upgrade it");
@@ -69,11 +74,11 @@ impl ProbeCarrier {
     }
 }
 
-impl Carrier<EtcdBackupLocation> for ProbeCarrier {
+impl Carrier<EtcdBackupLocation> for LocationCarrier {
     async fn carry(self: Arc<Self>, location: EtcdBackupLocation, order: WorkOrder, cancel: CancellationToken) {
         let progress = Arc::new(Progress::default());
         progress.enter(Stage::Preparing);
-        tracing::debug!(location = location.name_any(), "probing");
+        tracing::debug!(location = location.name_any(), task = ?order.assignment.task, "asked");
         let work = self.work(&location, &order, &cancel);
         carry_out::<EtcdBackupLocation, _>(&self.reporter, &order, &progress, &cancel, work).await;
     }

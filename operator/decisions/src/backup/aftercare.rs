@@ -34,6 +34,7 @@ pub(super) fn decide_aftercare(observed: &ObservedBackup, now: Timestamp) -> Bac
         return gone;
     }
     care.take_answer();
+    care.take_sighting();
     care.drop_void_expiry();
     let look_again = match care.errand() {
         Some(errand) => care.see_to(errand),

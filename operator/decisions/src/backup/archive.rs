@@ -71,13 +71,22 @@ pub(super) fn words(status: &EtcdBackupStatus) -> String {
     )
 }
 
-/// The conditions of a backup with an archive.
-pub(super) fn shown(backup: &EtcdBackup, status: &EtcdBackupStatus) -> Vec<Shown> {
+/// Why a backup with an archive is good.
+fn reason(backup: &EtcdBackup) -> GoodReason {
     let is_imported =
         backup.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(label::IMPORTED));
-    let reason = if is_imported { GoodReason::ImportedFromCatalog } else { GoodReason::Succeeded };
-    let mut shown = Outcome::current(reason, words(status)).shown();
-    shown.push(Shown::new(ConditionType::Complete, true, reason.into(), words(status)));
+    if is_imported { GoodReason::ImportedFromCatalog } else { GoodReason::Succeeded }
+}
+
+/// How a backup with an archive stands.
+pub(super) fn outcome(backup: &EtcdBackup, status: &EtcdBackupStatus) -> Outcome {
+    Outcome::current(reason(backup), words(status))
+}
+
+/// The conditions of a backup with an archive.
+pub(super) fn shown(backup: &EtcdBackup, status: &EtcdBackupStatus) -> Vec<Shown> {
+    let mut shown = outcome(backup, status).shown();
+    shown.push(Shown::new(ConditionType::Complete, true, reason(backup).into(), words(status)));
     shown.push(verified(backup.spec.verification, status.verification.as_ref()));
     shown
 }

@@ -94,7 +94,9 @@ impl Verdict {
     }
 
     /// The conditions that say so. `since` is when Ready became False.
-    pub(super) fn shown(&self, since: Timestamp, now: Timestamp) -> Vec<Shown> {
+    ///
+    /// `note` is what the last listing left to say.
+    pub(super) fn shown(&self, since: Timestamp, now: Timestamp, note: Option<&str>) -> Vec<Shown> {
         use ConditionType::{Available, Writable};
         match self {
             Self::Unknown { reason, message } => {
@@ -103,6 +105,7 @@ impl Verdict {
             Self::Good { is_read_only, take_over } => {
                 let words =
                     if *is_read_only { "the location can be read" } else { "the location can be read and written" };
+                let words = note.map_or_else(|| words.to_owned(), |note| format!("{words}; {note}"));
                 let more = if *take_over { REMOVE_TAKE_OVER } else { "" };
                 let mut shown = Outcome::current(GoodReason::Accepted, format!("{words}{more}")).shown();
                 shown.push(Shown::new(Available, true, Reason::Accepted, "the last probe succeeded"));
@@ -137,6 +140,14 @@ impl Verdict {
         ready
     }
 
+    /// Whether it can be read.
+    pub(super) const fn is_available(&self) -> bool {
+        match self {
+            Self::Good { .. } | Self::Unwritable { .. } => true,
+            Self::Unknown { .. } | Self::Unavailable { .. } => false,
+        }
+    }
+
     /// What is wrong, where something is.
     pub(super) fn trouble(&self) -> Option<(Reason, &str)> {
         match self {
@@ -146,8 +157,8 @@ impl Verdict {
     }
 }
 
-/// Probes assigned since the one that was answered last, without the newest: it may still be answered.
-pub(super) fn unanswered_probes(assignment: Option<&Assignment>, execution: Option<&Execution<LocationResult>>) -> i32 {
+/// Tasks assigned since the one that was answered last, without the newest: it may still be answered.
+pub(super) fn unanswered_tasks(assignment: Option<&Assignment>, execution: Option<&Execution<LocationResult>>) -> i32 {
     let assigned = assignment.map_or(0, |assignment| assignment.attempt);
     let answered = execution.map_or(0, |execution| match execution.result {
         Some(_) => execution.attempt,

@@ -9,7 +9,7 @@ use lifeboat_crds::event::EventReason;
 use lifeboat_crds::schedule::ConcurrencyPolicy;
 use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, label};
 
-use super::records::is_active;
+use super::records::{is_active, is_imported};
 use super::{ObservedSchedule, name_of, resumed_at, slot_of};
 use crate::after;
 use crate::cron::{CronSchedule, count_between, jitter, starting_deadline};
@@ -28,7 +28,7 @@ pub(super) struct Due {
 
 impl Due {
     /// Nothing is due, and no further slot is served.
-    pub(super) fn nothing(observed: &ObservedSchedule, now: Timestamp) -> Self {
+    pub(super) fn nothing(observed: &ObservedSchedule<'_>, now: Timestamp) -> Self {
         let before = observed.schedule.status.clone().unwrap_or_default();
         Self {
             create: Vec::new(),
@@ -62,7 +62,7 @@ pub(super) fn jitter_of(schedule: &EtcdBackupSchedule) -> SignedDuration {
 }
 
 /// What is to be started now.
-pub(super) fn runs_due(observed: &ObservedSchedule, cron: &CronSchedule, now: Timestamp) -> Due {
+pub(super) fn runs_due(observed: &ObservedSchedule<'_>, cron: &CronSchedule, now: Timestamp) -> Due {
     let schedule = &observed.schedule;
     let mut due = Due::nothing(observed, now);
     let served = due.served;
@@ -92,15 +92,18 @@ pub(super) fn runs_due(observed: &ObservedSchedule, cron: &CronSchedule, now: Ti
 /// alone counts, so that a run of which some copies could not be made is completed.
 ///
 /// Records older than the schedule are of another one of the same name.
-fn newest_served(observed: &ObservedSchedule, before: &EtcdBackupScheduleStatus, now: Timestamp) -> Option<Timestamp> {
+fn newest_served(
+    observed: &ObservedSchedule<'_>,
+    before: &EtcdBackupScheduleStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
     // A slot that lies ahead was served under a clock that was wrong; believed, it would silence the schedule until then.
     let noted = before.last_run_time.as_ref().map(|time| time.0).filter(|time| *time <= now);
     let was_seen = before.observed_generation.is_some_and(|generation| generation >= 0);
-    if was_seen {
-        return noted;
-    }
     let created = created_at(&observed.schedule, now);
-    let slots = observed.backups.iter().filter(|backup| !is_asked(backup)).filter_map(slot_of);
+    // An archive found in the bucket is of a run that this API server has forgotten, or never knew.
+    let counts = |backup: &EtcdBackup| is_imported(backup) || (!was_seen && !is_asked(backup));
+    let slots = observed.backups.iter().filter(|backup| counts(backup)).filter_map(|backup| slot_of(backup));
     noted.max(slots.filter(|slot| (created..=now).contains(slot)).max())
 }
 
@@ -109,7 +112,7 @@ fn created_at(schedule: &EtcdBackupSchedule, now: Timestamp) -> Timestamp {
 }
 
 /// Serves the newest slot that has passed since `base`, if there is one.
-fn serve_slot(due: &mut Due, observed: &ObservedSchedule, cron: &CronSchedule, base: Timestamp, now: Timestamp) {
+fn serve_slot(due: &mut Due, observed: &ObservedSchedule<'_>, cron: &CronSchedule, base: Timestamp, now: Timestamp) {
     let schedule = &observed.schedule;
     let jitter = jitter_of(schedule);
     let Some(slot) = cron.last_between(base, after(now, -jitter)) else { return };
@@ -135,7 +138,7 @@ fn serve_slot(due: &mut Due, observed: &ObservedSchedule, cron: &CronSchedule, b
 }
 
 /// Serves a slot: starts what is missing of its run, or leaves it out and says why.
-fn serve(due: &mut Due, observed: &ObservedSchedule, slot: Timestamp, cause: Cause<'_>) {
+fn serve(due: &mut Due, observed: &ObservedSchedule<'_>, slot: Timestamp, cause: Cause<'_>) {
     due.served = Some(slot);
     if let Some(running) = running_instead(observed, slot) {
         let note = format!("the run of {slot} is left out: {running} still goes on");
@@ -147,18 +150,18 @@ fn serve(due: &mut Due, observed: &ObservedSchedule, slot: Timestamp, cause: Cau
 }
 
 /// The run of another slot that goes on and, by the schedule's policy, keeps a further one from starting.
-fn running_instead(observed: &ObservedSchedule, slot: Timestamp) -> Option<&str> {
+fn running_instead<'o>(observed: &ObservedSchedule<'o>, slot: Timestamp) -> Option<&'o str> {
     match observed.schedule.spec.concurrency_policy {
         ConcurrencyPolicy::Replace => None,
         ConcurrencyPolicy::Forbid => {
             let others = observed.backups.iter().filter(|backup| is_active(backup) && slot_of(backup) != Some(slot));
-            others.map(name_of).min()
+            others.map(|backup| name_of(backup)).min()
         }
     }
 }
 
 /// Starts the copies of a run that do not exist yet.
-fn start(due: &mut Due, observed: &ObservedSchedule, slot: Timestamp, cause: Cause<'_>) {
+fn start(due: &mut Due, observed: &ObservedSchedule<'_>, slot: Timestamp, cause: Cause<'_>) {
     let names = run_names(&observed.schedule, slot);
     if let Some(foreign) = names.iter().find(|name| observed.taken_names.contains(*name)) {
         let words = format!("the run of {slot} is left out: {foreign} exists and is not of this schedule");
@@ -197,7 +200,7 @@ fn noted(value: &str) -> String {
 
 /// Starts the run that was asked for. While another goes on and the schedule forbids two, it waits: whoever asks wants a
 /// backup of what is there now, not of what was there when the other began.
-fn obey(due: &mut Due, observed: &ObservedSchedule, value: &str, now: Timestamp) {
+fn obey(due: &mut Due, observed: &ObservedSchedule<'_>, value: &str, now: Timestamp) {
     let served_by_slot = !due.create.is_empty();
     let newest_asked = observed.backups.iter().filter(|backup| is_asked(backup)).max_by_key(|backup| slot_of(backup));
     let was_started = newest_asked.is_some_and(|backup| asked_value(backup) == Some(value));
@@ -214,7 +217,7 @@ fn obey(due: &mut Due, observed: &ObservedSchedule, value: &str, now: Timestamp)
 }
 
 /// The first second from `time` on whose names are free.
-fn free_second(observed: &ObservedSchedule, time: Timestamp) -> Timestamp {
+fn free_second(observed: &ObservedSchedule<'_>, time: Timestamp) -> Timestamp {
     let is_taken = |slot: &Timestamp| {
         run_names(&observed.schedule, *slot).iter().any(|name| {
             observed.taken_names.contains(name) || observed.backups.iter().any(|backup| name_of(backup) == name)

@@ -42,7 +42,7 @@ pub(super) struct History {
 }
 
 /// Sums the records up.
-pub(super) fn summarize(backups: &[EtcdBackup]) -> History {
+pub(super) fn summarize(backups: &[&EtcdBackup]) -> History {
     let mut runs: BTreeMap<Timestamp, Vec<&EtcdBackup>> = BTreeMap::new();
     for backup in backups {
         runs.entry(time_of(backup)).or_default().push(backup);
@@ -61,8 +61,9 @@ pub(super) fn summarize(backups: &[EtcdBackup]) -> History {
     let over: Vec<Finished> = newest_first().filter_map(|run| finished(run)).collect();
     let failures = over.iter().take_while(|run| run.failure.is_some()).count();
     let newest = newest_first().next().and_then(|run| run.first());
-    let good: Vec<&EtcdBackup> = backups.iter().filter(|backup| has_ended(backup, ConditionType::Complete)).collect();
-    let kept: Vec<&EtcdBackup> = good.iter().filter(|backup| !is_archive_missing(backup)).copied().collect();
+    let good: Vec<&EtcdBackup> =
+        backups.iter().copied().filter(|backup| has_ended(backup, ConditionType::Complete)).collect();
+    let kept: Vec<&EtcdBackup> = good.iter().filter(|backup| !is_lost(backup)).copied().collect();
     let retained = Retained {
         count: i64::try_from(kept.len()).unwrap_or(i64::MAX),
         bytes: kept.iter().filter_map(|backup| backup.status.as_ref()?.stored_size_bytes).sum(),
@@ -87,26 +88,31 @@ pub(super) fn newest_finished<'b>(backups: impl Iterator<Item = &'b EtcdBackup>)
     runs.values().rev().find_map(|run| finished(run))
 }
 
-/// Whether a good backup's archive is no longer where it was put.
-fn is_archive_missing(backup: &EtcdBackup) -> bool {
-    let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    find(conditions, ConditionType::Ready).is_some_and(|ready| ready.reason == Reason::ArchiveMissing.as_str())
-}
-
 /// Whether a backup goes on.
 pub(super) fn is_active(backup: &EtcdBackup) -> bool {
-    let is_imported = backup.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(label::IMPORTED));
-    !is_imported && !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
+    !is_imported(backup) && !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
+}
+
+/// Whether a listing of the bucket misses the archive, or found it altered.
+fn is_lost(backup: &EtcdBackup) -> bool {
+    let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    find(conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "False")
+}
+
+/// Whether a record is of an archive found in the bucket.
+pub(super) fn is_imported(backup: &EtcdBackup) -> bool {
+    backup.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(label::IMPORTED))
 }
 
 /// Names of the oldest records of failed backups beyond `kept`. That of the newest run that is over stays in any case: it
 /// says how the schedule stands; that of the newest slot too: it says that the slot was served, should the status be
 /// lost. One of a good backup never goes.
-pub(super) fn failed_beyond(backups: &[EtcdBackup], kept: i32) -> Vec<String> {
-    let newest_over = backups.iter().filter(|backup| !is_active(backup)).map(time_of).max();
-    let newest_slot = backups.iter().filter(|backup| !is_asked(backup)).map(time_of).max();
+pub(super) fn failed_beyond(backups: &[&EtcdBackup], kept: i32) -> Vec<String> {
+    let newest_over = backups.iter().filter(|backup| !is_active(backup)).map(|backup| time_of(backup)).max();
+    let newest_slot = backups.iter().filter(|backup| !is_asked(backup)).map(|backup| time_of(backup)).max();
     let mut failed: Vec<&EtcdBackup> = backups
         .iter()
+        .copied()
         .filter(|backup| has_ended(backup, ConditionType::Failed) && !has_ended(backup, ConditionType::Complete))
         .collect();
     failed.sort_by(|one, other| (time_of(other), name_of(other)).cmp(&(time_of(one), name_of(one))));

@@ -6,7 +6,8 @@ use lifeboat_crds::{ConditionType, Reason, Task, TaskError};
 
 use super::{Aftercare, archive};
 use crate::backup::aftercare::pins::{Source, shown_pin};
-use crate::conditions::{Outcome, Shown};
+use crate::backup::{Sighting, catalog};
+use crate::conditions::{Outcome, Shown, is_true};
 use crate::event::EventDraft;
 
 impl Aftercare<'_> {
@@ -24,6 +25,27 @@ impl Aftercare<'_> {
         if let Some(error) = result.error {
             self.take_error(task, &error);
         }
+    }
+
+    /// Takes what the last listing of the location said of the archive in.
+    pub(super) fn take_sighting(&mut self) {
+        if !is_true(&self.status.conditions, ConditionType::Complete) {
+            return;
+        }
+        let Some(news) = catalog::news(self.backup(), &self.status, &self.shown, &self.observed.sighting) else {
+            return;
+        };
+        let catalog::News { outcome, phase, event } = news;
+        for type_ in [ConditionType::Ready, ConditionType::Stalled] {
+            self.replace(type_, outcome.shown().into_iter().find(|shown| shown.type_ == type_));
+        }
+        if self.observed.sighting == Sighting::Recovered {
+            // Whoever missed it had nothing to say of its content.
+            let level = self.status.verification.as_ref().map(|proven| proven.level);
+            self.replace(ConditionType::Verified, Some(archive::verified(self.backup().spec.verification, level)));
+        }
+        self.status.phase = Some(phase.to_owned());
+        self.events.extend(event);
     }
 
     fn take_verification(&mut self, verification: Verification) {

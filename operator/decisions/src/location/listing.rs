@@ -1,0 +1,76 @@
+//! What a listing of a location's archives leaves behind in its status, and what it gives to say. Pure.
+
+use lifeboat_crds::event::EventReason;
+use lifeboat_crds::location::{AlteredArchive, CatalogPass, CatalogReport};
+use lifeboat_crds::{EtcdBackupLocationStatus, TaskError, Time};
+
+use super::current_answer;
+use crate::event::EventDraft;
+
+/// Identity of a listing where there was none yet.
+const NO_PASS: &str = "none";
+
+/// Notes what came of a listing that was asked for at `asked`.
+pub(super) fn note_pass(
+    status: &mut EtcdBackupLocationStatus,
+    asked: Time,
+    report: Option<CatalogReport>,
+    error: Option<TaskError>,
+) {
+    let before = status.catalog.take();
+    let (full_pass_time, note) =
+        before.as_ref().map_or((None, None), |pass| (pass.full_pass_time.clone(), pass.note.clone()));
+    let pass_id = before.map_or_else(|| NO_PASS.to_owned(), |pass| pass.pass_id);
+    status.catalog = Some(match (report, error) {
+        (Some(report), None) => {
+            let is_settled = !report.has_more;
+            CatalogPass {
+                pass_id: report.pass_id.clone(),
+                // Without a time the next one follows at once.
+                time: is_settled.then(|| asked.clone()),
+                full_pass_time: if report.is_full && is_settled { Some(asked) } else { full_pass_time },
+                note: if report.is_full { note_of(&report) } else { note },
+                error: None,
+            }
+        }
+        (_, error) => CatalogPass { pass_id, time: Some(asked), full_pass_time, note, error },
+    });
+}
+
+/// What a listing of everything found that somebody should look at.
+fn note_of(report: &CatalogReport) -> Option<String> {
+    let orphans = (report.orphans > 0).then(|| {
+        let examples = report.orphan_examples.join(", ");
+        format!("{} objects belong to no backup and are left alone: {examples}", report.orphans)
+    });
+    let unreadable = (report.unreadable > 0).then(|| {
+        let example = |AlteredArchive { backup_id, message }: &AlteredArchive| format!("{backup_id}: {message}");
+        let examples: Vec<String> = report.unreadable_examples.iter().map(example).collect();
+        format!("{} archives cannot be shown as backups: {}", report.unreadable, examples.join("; "))
+    });
+    let words: Vec<String> = [unreadable, orphans].into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join("; ").chars().take(2_048).collect())
+}
+
+/// What the last listing left to say, for the message of Ready.
+pub(super) fn words(pass: Option<&CatalogPass>) -> Option<String> {
+    let CatalogPass { pass_id: _, time: _, full_pass_time: _, note, error } = pass?;
+    match error {
+        Some(error) => Some(format!("its archives could not be listed: {}", error.message)),
+        None => note.clone(),
+    }
+}
+
+/// An event when a listing made records.
+pub(super) fn tell_imports(before: &EtcdBackupLocationStatus) -> Option<EventDraft> {
+    let (_, answer) = current_answer(before)?;
+    let report = answer.catalog.as_ref().filter(|report| report.imported > 0)?;
+    let is_news = before.catalog.as_ref().is_none_or(|pass| pass.pass_id != report.pass_id);
+    is_news.then(|| {
+        let note = format!(
+            "{} archives that no EtcdBackup told of were found in the location and have one now",
+            report.imported
+        );
+        EventDraft::new(EventReason::BackupImported, note)
+    })
+}
