@@ -49,9 +49,11 @@ e2e: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## tests against the real com
 test: ## everything: lints, unit tests, storage against a real S3 server, the process tier; prints totals
 	@hack/test.sh
 
-.PHONY: measure
-measure: tools dist ## what a backup of 1 GiB costs: time, memory, API writes
-	cargo run -q --release --locked -p lifeboat-e2e --bin lifeboat-measure
+.PHONY: bench
+bench: tools dist ## Lifeboat beside etcdctl, medians of one run (about 40 minutes); BENCH_ARGS="--help" says more
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build -q --release --locked --target $(TARGET) \
+	  -p lifeboat-operator -p lifeboat-agent -p lifeboat-bench
+	LIFEBOAT_BIN_DIR=$(abspath $(DIST)) $(DIST)/lifeboat-bench $(BENCH_ARGS)
 
 .PHONY: demo
 demo: ## a real control plane with Lifeboat at work; left running

@@ -39,11 +39,14 @@ pub struct Setup {
     pub operators: usize,
     pub dir: Option<PathBuf>,
     pub namespace: String,
+    /// All else of the testbed.
+    pub bed: Options,
 }
 
 impl Setup {
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), etcd_line: EtcdLine::V3_6, operators: 1, dir: None, namespace: NAMESPACE.into() }
+        let (etcd_line, namespace, bed) = (EtcdLine::V3_6, NAMESPACE.into(), Options::default());
+        Self { name: name.into(), etcd_line, operators: 1, dir: None, namespace, bed }
     }
 }
 
@@ -76,9 +79,9 @@ impl Cluster {
     /// Starts a testbed, installs the chart's API objects, starts operators and agents, and waits until all are ready.
     pub async fn start(setup: Setup) -> Result<Self> {
         let binaries = binaries()?;
-        let Setup { name, etcd_line, operators, dir, namespace } = setup;
+        let Setup { name, etcd_line, operators, dir, namespace, bed } = setup;
         let buckets = vec![BUCKET.to_owned()];
-        let bed = Testbed::start(Options { name, etcd_line, dir, buckets, ..Options::default() }).await?;
+        let bed = Testbed::start(Options { name, etcd_line, dir, buckets, ..bed }).await?;
         let mut cluster = Self { bed, namespace, operators: vec![], agents: BTreeMap::new(), binaries };
         std::fs::create_dir(cluster.shared_dir())?;
         cluster.install().await.context("installing the chart")?;

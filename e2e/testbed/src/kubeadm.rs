@@ -93,7 +93,8 @@ fn configuration(node: &Node, first: &Node, options: &Options) -> Result<String>
         "localAPIEndpoint": {"advertiseAddress": node.ip, "bindPort": 6443},
         "nodeRegistration": {"name": node.name, "criSocket": "unix:///run/containerd/containerd.sock"},
     });
-    let mut etcd_args = Vec::new();
+    let flag = |(name, value): &(String, String)| json!({"name": name, "value": value});
+    let mut etcd_args: Vec<_> = options.etcd_args.iter().map(flag).collect();
     if !options.fsync {
         etcd_args.push(json!({"name": "unsafe-no-fsync", "value": "true"}));
     }
@@ -105,6 +106,7 @@ fn configuration(node: &Node, first: &Node, options: &Options) -> Result<String>
         // RSA keys would take seconds of the start.
         "encryptionAlgorithm": "ECDSA-P256",
         "etcd": {"local": {"imageTag": options.etcd_line.image_tag(), "extraArgs": etcd_args}},
+        "apiServer": {"extraArgs": options.api_server_args.iter().map(flag).collect::<Vec<_>>()},
         // No kubelet renews the nodes' leases, so that controller would declare every node lost. With its default of 20 requests a
         // second the controller manager needs five seconds more for its start.
         "controllerManager": {"extraArgs": [

@@ -100,6 +100,12 @@ pub struct Options {
     pub scheduler: bool,
     /// Whether etcd waits for the disk. Off, as tests on a shared disk would measure nothing but it.
     pub fsync: bool,
+    /// Further flags of etcd, names without dashes and values.
+    pub etcd_args: Vec<(String, String)>,
+    /// Further flags of the API servers.
+    pub api_server_args: Vec<(String, String)>,
+    /// A snapshot that every member is restored from before it starts for the first time.
+    pub database: Option<PathBuf>,
     /// Leave the directory when the testbed ends. `LIFEBOAT_TESTBED_KEEP=1` does so for every testbed.
     pub keep: bool,
     /// Where files go; must be absent or empty. Default: a directory of its own under `target/testbed/beds`.
@@ -122,6 +128,9 @@ impl Default for Options {
             controller_manager: true,
             scheduler: false,
             fsync: false,
+            etcd_args: Vec::new(),
+            api_server_args: Vec::new(),
+            database: None,
             keep: false,
             dir: None,
             buckets: vec!["backups".to_owned()],

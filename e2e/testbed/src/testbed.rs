@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::network::{Network, set_port};
 use crate::node::{AGENT_GROUP, NODE_DIRS, Node};
 use crate::options::Options;
-use crate::process::{ManagedProcess, Recipe};
+use crate::process::{ManagedProcess, Recipe, run};
 use crate::s3::{S3, STORE_PORT};
 use crate::summary::{MasterSummary, StoreSummary, Summary};
 use crate::supervisor::{Birth, Followed, Pods, Supervisor};
@@ -25,6 +25,9 @@ use crate::sweep::{Claim, Identity};
 use crate::wait::wait_for;
 use crate::workdir::Workdir;
 use crate::{kubeadm, registration};
+
+/// Longest for one member to be restored: several GiB on a busy disk.
+const RESTORE_LIMIT: Duration = Duration::from_secs(600);
 
 /// A control plane of several masters and an object store, alive as long as this value.
 // Fields are dropped from the top: first what starts processes, then the machines with all processes, then their files, and last
@@ -79,6 +82,10 @@ impl Testbed {
         tracing::debug!(elapsed = ?begun.elapsed(), "files are written");
 
         let members: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.ip)).collect();
+        if let Some(snapshot) = &options.database {
+            restore_members(&nodes, snapshot).await?;
+            tracing::debug!(elapsed = ?begun.elapsed(), "members are restored");
+        }
         let birth = Arc::new(Birth { initial_cluster: kubeadm::initial_cluster(&members), ..Birth::default() });
         let supervisor = Supervisor::start(nodes.iter().map(followed).collect(), birth.clone())?;
         for node in &mut nodes {
@@ -342,6 +349,19 @@ impl Drop for Testbed {
 
 fn master_summary(node: &Node) -> MasterSummary {
     MasterSummary { name: node.name.clone(), ip: node.ip, root: node.root.clone(), init: node.machine.init().pid }
+}
+
+/// Gives every member the content of a snapshot, as one new cluster.
+async fn restore_members(nodes: &[Node], snapshot: &Path) -> Result<()> {
+    let members: Vec<_> = nodes.iter().map(|node| (node.name.as_str(), node.ip)).collect();
+    for node in nodes {
+        let mut command = node.std_command("etcdutl");
+        command.args(["snapshot", "restore", "--data-dir", "/var/lib/etcd", "--name", &node.name]);
+        command.args(["--initial-cluster", &kubeadm::initial_cluster(&members)]);
+        command.args(["--initial-advertise-peer-urls", &format!("https://{}:2380", node.ip)]).arg(snapshot);
+        run(command, RESTORE_LIMIT).await.with_context(|| format!("restoring {}", node.name))?;
+    }
+    Ok(())
 }
 
 fn followed(node: &Node) -> Followed {
