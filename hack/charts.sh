@@ -150,4 +150,24 @@ grep -q "image.registry is still the example" "$work/notes" || die "lifeboat: no
 "$helm" install backups charts/lifeboat-backups --namespace lifeboat --dry-run=client --values charts/lifeboat-backups/ci/s3.yaml > "$work/notes"
 grep -q "run-now" "$work/notes" || die "lifeboat-backups: no notes"
 
+
+# Alerts: promtool reads them and plays a day's trouble against them; each has its section in the runbook, and each metric
+# stands in the reference.
+render lifeboat lifeboat --set monitoring.prometheusRule.enabled=true |
+  awk '/^---/ {rule = 0; spec = 0} /^kind: PrometheusRule$/ {rule = 1} rule && spec {print substr($0, 3)} rule && /^spec:$/ {spec = 1}' > "$work/rules.yaml"
+cp charts/lifeboat/ci/alerts/test.yaml "$work/"
+promtool=$(hack/promtool.sh)
+for check in "check rules rules.yaml" "test rules test.yaml"; do
+  # shellcheck disable=SC2086 # words
+  said=$(cd "$work" && "$promtool" $check 2>&1) || die "promtool $check: $said"
+done
+for alert in $(sed -n 's/^ *- alert: //p' "$work/rules.yaml"); do
+  grep -qx "## $alert" docs/runbook.md || die "alert $alert has no section in docs/runbook.md"
+done
+for section in $(sed -n 's/^## //p' docs/runbook.md); do
+  grep -qx " *- alert: $section" "$work/rules.yaml" || die "docs/runbook.md speaks of $section, which is no alert"
+done
+for metric in $(grep -ohE 'lifeboat_[a-z_]+' "$work/rules.yaml" | sort -u); do
+  grep -q "^| \`$metric\` |" docs/reference/metrics.md || die "$metric is not in docs/reference/metrics.md"
+done
 echo "charts: linted, rendered, and as they should be"

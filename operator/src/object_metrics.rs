@@ -7,13 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use lifeboat_crds::condition::{find, is_true};
 use lifeboat_crds::{
-    Condition, ConditionType, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, EtcdBackupStatus, label,
+    Condition, ConditionType, EtcdBackup, EtcdBackupLocationStatus, EtcdBackupSchedule, EtcdBackupScheduleStatus,
+    EtcdBackupStatus, label,
 };
 
 use crate::kind::Kind;
 use crate::metrics::GaugeRows;
 use crate::stores::{Stores, readable};
 
+/// Reads one number of a location.
+type LocationValue = fn(&EtcdBackupLocationStatus) -> Option<f64>;
 /// Reads one number of a schedule.
 type ScheduleValue = fn(&EtcdBackupSchedule, &EtcdBackupScheduleStatus) -> Option<f64>;
 type Rows = Vec<(Vec<(&'static str, String)>, f64)>;
@@ -22,16 +25,7 @@ type Rows = Vec<(Vec<(&'static str, String)>, f64)>;
 pub fn object_gauges(stores: &Stores) -> Vec<GaugeRows> {
     let mut gauges = schedule_gauges(stores);
     gauges.extend(backup_gauges(stores));
-    gauges.push(GaugeRows {
-        name: "location_available",
-        help: "Whether the location answered its last probe (1) or not (0); absent while unknown",
-        rows: location_rows(stores, ConditionType::Available),
-    });
-    gauges.push(GaugeRows {
-        name: "location_writable",
-        help: "Whether the location takes archives of this cluster (1) or not (0); absent while unknown",
-        rows: location_rows(stores, ConditionType::Writable),
-    });
+    gauges.extend(location_gauges(stores));
     gauges.push(GaugeRows {
         name: "member_ready",
         help: "Whether the etcd member of a node can be backed up (1) or not (0)",
@@ -46,7 +40,7 @@ pub fn object_gauges(stores: &Stores) -> Vec<GaugeRows> {
 }
 
 fn schedule_gauges(stores: &Stores) -> Vec<GaugeRows> {
-    let table: [(&'static str, &'static str, ScheduleValue); 8] = [
+    let table: [(&'static str, &'static str, ScheduleValue); 9] = [
         (
             "schedule_last_success_timestamp_seconds",
             "Completion of the newest good backup of the schedule",
@@ -73,6 +67,9 @@ fn schedule_gauges(stores: &Stores) -> Vec<GaugeRows> {
         }),
         ("schedule_retained_backups", "Good backups of the schedule", |_, status| {
             status.retained.as_ref().map(|retained| float(retained.count))
+        }),
+        ("schedule_retained_bytes", "Bytes that the good backups of the schedule take in the store", |_, status| {
+            status.retained.as_ref().map(|retained| float(retained.bytes))
         }),
         (
             "schedule_created_timestamp_seconds",
@@ -112,6 +109,8 @@ fn phase(backup: &EtcdBackup) -> &'static str {
 fn backup_gauges(stores: &Stores) -> Vec<GaugeRows> {
     let backups = readable(&stores.backups);
     let mut counts: BTreeMap<(String, &'static str), u32> = BTreeMap::new();
+    let mut unusable: BTreeMap<(String, String), u32> = BTreeMap::new();
+    let mut pinned: BTreeMap<String, u32> = BTreeMap::new();
     let mut newest: BTreeMap<String, &EtcdBackupStatus> = BTreeMap::new();
     for backup in backups.iter().filter_map(|guarded| guarded.0.as_ref().ok()) {
         // Empty for backups made by hand.
@@ -119,16 +118,23 @@ fn backup_gauges(stores: &Stores) -> Vec<GaugeRows> {
         let phase = phase(backup);
         *counts.entry((schedule.clone(), phase)).or_default() += 1;
         if let (Some(status), "Complete") = (backup.status.as_ref(), phase) {
+            if let Some(ready) = find(&status.conditions, ConditionType::Ready).filter(|ready| ready.status == "False")
+            {
+                *unusable.entry((schedule.clone(), ready.reason.clone())).or_default() += 1;
+            }
+            if is_true(&status.conditions, ConditionType::Pinned) {
+                *pinned.entry(schedule.clone()).or_default() += 1;
+            }
             let before = newest.entry(schedule).or_insert(status);
             if completion(status) > completion(before) {
                 *before = status;
             }
         }
     }
-    let last = |value: fn(&EtcdBackupStatus) -> Option<i64>| -> Rows {
+    let last = |value: fn(&EtcdBackupStatus) -> Option<f64>| -> Rows {
         newest
             .iter()
-            .filter_map(|(schedule, status)| Some((vec![("schedule", schedule.clone())], float(value(status)?))))
+            .filter_map(|(schedule, status)| Some((vec![("schedule", schedule.clone())], value(status)?)))
             .collect()
     };
     vec![
@@ -145,17 +151,43 @@ fn backup_gauges(stores: &Stores) -> Vec<GaugeRows> {
         GaugeRows {
             name: "last_backup_duration_seconds",
             help: "How long the newest good backup took",
-            rows: last(|status| status.duration_seconds),
+            rows: last(|status| status.duration_seconds.map(float)),
         },
         GaugeRows {
             name: "last_backup_size_bytes",
             help: "Size of the snapshot in the newest good backup",
-            rows: last(|status| status.size_bytes),
+            rows: last(|status| status.size_bytes.map(float)),
         },
         GaugeRows {
             name: "last_backup_stored_size_bytes",
             help: "Size of the newest good backup in the store",
-            rows: last(|status| status.stored_size_bytes),
+            rows: last(|status| status.stored_size_bytes.map(float)),
+        },
+        GaugeRows {
+            name: "last_backup_verified",
+            help: "Whether the newest good backup was verified at the level asked for (1) or not (0)",
+            rows: last(|status| Some(f64::from(u8::from(is_true(&status.conditions, ConditionType::Verified))))),
+        },
+        GaugeRows {
+            name: "last_backup_verification_timestamp_seconds",
+            help: "When the newest good backup was last verified",
+            rows: last(|status| status.verification.as_ref().map(|proven| seconds(&proven.time))),
+        },
+        GaugeRows {
+            name: "unusable_archives",
+            help: "Archives that were complete once and are missing or altered now, by schedule and reason",
+            rows: unusable
+                .into_iter()
+                .map(|((schedule, reason), count)| (vec![("schedule", schedule), ("reason", reason)], f64::from(count)))
+                .collect(),
+        },
+        GaugeRows {
+            name: "pinned_backups",
+            help: "Backups that are kept for ever, by schedule",
+            rows: pinned
+                .into_iter()
+                .map(|(schedule, count)| (vec![("schedule", schedule)], f64::from(count)))
+                .collect(),
         },
     ]
 }
@@ -164,18 +196,57 @@ fn completion(status: &EtcdBackupStatus) -> Option<Timestamp> {
     status.completion_time.as_ref().map(|time| time.0)
 }
 
-fn location_rows(stores: &Stores, type_: ConditionType) -> Rows {
+fn location_gauges(stores: &Stores) -> Vec<GaugeRows> {
+    let table: [(&'static str, &'static str, LocationValue); 8] = [
+        (
+            "location_available",
+            "Whether the location answered its last probe (1) or not (0); absent while unknown",
+            |status| truth(&status.conditions, ConditionType::Available),
+        ),
+        (
+            "location_writable",
+            "Whether the location takes archives of this cluster (1) or not (0); absent while unknown",
+            |status| truth(&status.conditions, ConditionType::Writable),
+        ),
+        ("location_last_probe_timestamp_seconds", "When the location last answered a probe", |status| {
+            status.last_probe_time.as_ref().map(seconds)
+        }),
+        ("location_clock_skew_seconds", "The store's clock less that of the agent that asked it", |status| {
+            status.clock_skew_seconds.map(float)
+        }),
+        ("location_backups", "Archives of this cluster in the location", |status| {
+            status.backups.as_ref().map(|backups| float(backups.count))
+        }),
+        ("location_stored_bytes", "Bytes that the archives of this cluster take in the location", |status| {
+            status.backups.as_ref().map(|backups| float(backups.bytes))
+        }),
+        ("location_newest_backup_timestamp_seconds", "Time of the newest archive in the location", |status| {
+            status.backups.as_ref().and_then(|backups| backups.newest.as_ref()).map(seconds)
+        }),
+        (
+            "location_full_catalog_timestamp_seconds",
+            "When the archives were last compared with the records",
+            |status| status.catalog.as_ref().and_then(|catalog| catalog.full_pass_time.as_ref()).map(seconds),
+        ),
+    ];
     let locations = readable(&stores.locations);
-    let shown = locations.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter_map(|location| {
-        let conditions: &[Condition] = &location.status.as_ref()?.conditions;
-        let value = match find(conditions, type_)?.status.as_str() {
-            "True" => 1.0,
-            "False" => 0.0,
-            _ => return None,
-        };
-        Some((vec![("location", location.name_any())], value))
+    let shown = table.into_iter().map(|(name, help, value)| {
+        let rows = locations
+            .iter()
+            .filter_map(|guarded| guarded.0.as_ref().ok())
+            .filter_map(|location| Some((vec![("location", location.name_any())], value(location.status.as_ref()?)?)));
+        GaugeRows { name, help, rows: rows.collect() }
     });
     shown.collect()
+}
+
+/// A condition as a number; nothing where it is not known.
+fn truth(conditions: &[Condition], type_: ConditionType) -> Option<f64> {
+    match find(conditions, type_)?.status.as_str() {
+        "True" => Some(1.0),
+        "False" => Some(0.0),
+        _unknown => None,
+    }
 }
 
 fn member_rows(stores: &Stores) -> Rows {
@@ -242,8 +313,14 @@ mod tests {
             name,
             json!({"labels": {label::SCHEDULE: schedule},
             "spec": {"locationRef": {"name": "bucket"}},
-            "status": {"conditions": [condition(condition_type, "True")], "completionTime": done, "sizeBytes": bytes}}),
+            "status": {"conditions": [condition(condition_type, "True")], "completionTime": done, "sizeBytes": bytes,
+                "verification": {"level": "Content", "time": "1970-01-01T00:01:00Z"}}}),
         )
+    }
+
+    fn with_conditions(mut backup: Value, more: &[Value]) -> Value {
+        backup["status"]["conditions"].as_array_mut().unwrap().extend_from_slice(more);
+        backup
     }
 
     fn example() -> Stores {
@@ -259,8 +336,15 @@ mod tests {
                 "status": {"lastSuccessTime": "1970-01-01T00:16:40Z", "nextRunTime": "1970-01-01T01:20:00+01:00",
                     "intervalSeconds": 86400, "consecutiveFailures": 2, "retained": {"count": 5, "bytes": 10}}}),
                 ),
-                backup("a", "nightly", "Complete", "2026-11-24T02:00:00Z", 100),
-                backup("b", "nightly", "Complete", "2026-11-25T02:00:00Z", 200),
+                with_conditions(
+                    backup("a", "nightly", "Complete", "2026-11-24T02:00:00Z", 100),
+                    &[json!({"type": "Ready", "status": "False", "reason": "ArchiveMissing", "message": "",
+                        "lastTransitionTime": "2026-11-24T00:00:00Z"})],
+                ),
+                with_conditions(
+                    backup("b", "nightly", "Complete", "2026-11-25T02:00:00Z", 200),
+                    &[condition("Ready", "True"), condition("Verified", "True"), condition("Pinned", "True")],
+                ),
                 backup("c", "nightly", "Failed", "2026-11-26T02:00:00Z", 300),
                 object("EtcdBackup", "by-hand", json!({"spec": {"locationRef": {"name": "bucket"}}})),
                 object("EtcdBackup", "broken", json!({"spec": 7})),
@@ -268,7 +352,9 @@ mod tests {
                     "EtcdBackupLocation",
                     "bucket",
                     json!({"spec": {"s3": {"bucket": "abc"}},
-                "status": {"conditions": [condition("Available", "False"), condition("Writable", "Unknown")]}}),
+                "status": {"conditions": [condition("Available", "False"), condition("Writable", "Unknown")],
+                    "clockSkewSeconds": -2, "backups": {"count": 3, "bytes": 42},
+                    "catalog": {"passId": "p", "fullPassTime": "1970-01-01T00:02:00Z"}}}),
                 ),
                 object("EtcdMember", "m1", json!({"status": {"conditions": [condition("Ready", "True")]}})),
             ],
@@ -290,7 +376,16 @@ mod tests {
             r#"lifeboat_backups{schedule="nightly",phase="Failed"} 1.0"#,
             r#"lifeboat_backups{schedule="",phase="Pending"} 1.0"#,
             r#"lifeboat_last_backup_size_bytes{schedule="nightly"} 200.0"#,
+            r#"lifeboat_schedule_retained_bytes{schedule="nightly"} 10.0"#,
+            r#"lifeboat_last_backup_verified{schedule="nightly"} 1.0"#,
+            r#"lifeboat_last_backup_verification_timestamp_seconds{schedule="nightly"} 60.0"#,
+            r#"lifeboat_unusable_archives{schedule="nightly",reason="ArchiveMissing"} 1.0"#,
+            r#"lifeboat_pinned_backups{schedule="nightly"} 1.0"#,
             r#"lifeboat_location_available{location="bucket"} 0.0"#,
+            r#"lifeboat_location_backups{location="bucket"} 3.0"#,
+            r#"lifeboat_location_stored_bytes{location="bucket"} 42.0"#,
+            r#"lifeboat_location_full_catalog_timestamp_seconds{location="bucket"} 120.0"#,
+            r#"lifeboat_location_clock_skew_seconds{location="bucket"} -2.0"#,
             r#"lifeboat_member_ready{node="m1"} 1.0"#,
             r#"lifeboat_malformed_objects{kind="EtcdBackup"} 1.0"#,
         ] {
@@ -314,5 +409,31 @@ mod tests {
         metrics.count_error("backups", "Unavailable");
         let line = r#"lifeboat_reconcile_errors_total{controller="backups",reason="Unavailable"} 2"#;
         assert!(metrics.encode().unwrap().contains(line));
+    }
+
+    #[test]
+    fn the_reference_names_every_metric_and_no_other() {
+        let reference = include_str!("../../docs/reference/metrics.md");
+        let operators = reference.split("## Operator").nth(1).unwrap().split("## Agent").next().unwrap();
+        let named: Vec<&str> =
+            operators.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        let metrics = Metrics::new(example(), Gate::fixed(true));
+        metrics.count_error("backups", "Unavailable");
+        let shown = metrics.encode().unwrap();
+        let types: Vec<String> = shown
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+            .map(|(name, type_)| match type_ {
+                "counter" => format!("{name}_total"),
+                "info" => format!("{name}_info"),
+                _ => name.to_owned(),
+            })
+            .collect();
+        for name in &types {
+            assert!(named.contains(&name.as_str()), "{name} is not in docs/reference/metrics.md");
+        }
+        for name in named {
+            assert!(types.iter().any(|shown| shown == name), "the reference names {name}, which is not shown");
+        }
     }
 }

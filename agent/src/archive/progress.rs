@@ -1,10 +1,11 @@
-//! How far a task is: written by whoever works, read by whoever reports. No I/O.
+//! How far a task is, and how long each stage took: written by whoever works, read by whoever reports. No I/O.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// What is being done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Another task of this agent comes first.
     Waiting,
@@ -21,9 +22,6 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 6] =
-        [Self::Waiting, Self::Preparing, Self::Reading, Self::Uploading, Self::Verifying, Self::Publishing];
-
     /// The word in objects.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,7 +38,8 @@ impl Stage {
 /// The state of one task.
 #[derive(Debug, Default)]
 pub struct Progress {
-    stage: AtomicU8,
+    /// Stages as they were entered.
+    entered: Mutex<Vec<(Stage, Instant)>>,
     done: AtomicU64,
     total: AtomicU64,
 }
@@ -48,7 +47,10 @@ pub struct Progress {
 impl Progress {
     /// Goes on to a stage.
     pub fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Relaxed);
+        let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        if entered.last().is_none_or(|(last, _)| *last != stage) {
+            entered.push((stage, Instant::now()));
+        }
     }
 
     /// The size is known.
@@ -64,8 +66,15 @@ impl Progress {
 
     /// The present stage.
     pub fn stage(&self) -> Stage {
-        let stage = self.stage.load(Ordering::Relaxed);
-        Stage::ALL.into_iter().find(|known| *known as u8 == stage).unwrap_or(Stage::Waiting)
+        let entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        entered.last().map_or(Stage::Waiting, |(stage, _)| *stage)
+    }
+
+    /// How long each stage took until `now`, in the order in which they were entered. A stage may be there twice.
+    pub fn durations(&self, now: Instant) -> Vec<(Stage, Duration)> {
+        let entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = entered.iter().skip(1).map(|(_, next)| *next).chain([now]);
+        entered.iter().zip(ends).map(|((stage, begin), end)| (*stage, end.saturating_duration_since(*begin))).collect()
     }
 
     /// Bytes read and expected; nothing before the size is known.
@@ -87,5 +96,17 @@ mod tests {
         progress.expect(10);
         progress.add(4);
         assert_eq!((progress.stage(), progress.bytes()), (Stage::Reading, Some((4, 10))));
+    }
+
+    #[test]
+    fn every_stage_lasts_until_the_next() {
+        let progress = Progress::default();
+        progress.enter(Stage::Preparing);
+        progress.enter(Stage::Reading);
+        progress.enter(Stage::Reading);
+        let later = Instant::now() + Duration::from_secs(60);
+        let durations = progress.durations(later);
+        assert_eq!(durations.iter().map(|(stage, _)| *stage).collect::<Vec<_>>(), [Stage::Preparing, Stage::Reading]);
+        assert!(durations[0].1 < Duration::from_secs(60) && durations[1].1 >= Duration::from_secs(60), "{durations:?}");
     }
 }

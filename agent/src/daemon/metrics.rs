@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
+use std::time::Duration;
 
 use lifeboat_crds::backup::BackupResult;
 use lifeboat_process::health::Health;
@@ -10,10 +11,12 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::readiness::Readiness;
+use crate::archive::progress::Stage;
 
 /// How an attempt ended: `Succeeded` or the reason of the failure, a closed list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -21,11 +24,23 @@ struct Outcome {
     outcome: &'static str,
 }
 
+/// A stage of an attempt, a closed list.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+/// Makes the histogram of a stage: from a tenth of a second to half an hour and more.
+fn stage_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.1, 2.0, 15))
+}
+
 /// Handles of everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     attempts: Family<Outcome, Counter>,
+    stages: Family<StageLabel, Histogram, fn() -> Histogram>,
     bytes_read: Counter,
     bytes_stored: Counter,
     member_usable: Gauge<i64, AtomicI64>,
@@ -37,6 +52,13 @@ impl Metrics {
         let mut registry = Registry::with_prefix("lifeboat");
         let attempts = Family::<Outcome, Counter>::default();
         registry.register("agent_backup_attempts", "Attempts at a backup, by outcome", attempts.clone());
+        let stages = Family::<StageLabel, Histogram, fn() -> Histogram>::new_with_constructor(stage_histogram);
+        registry.register_with_unit(
+            "agent_backup_stage_duration",
+            "How long the stages of attempts at a backup took",
+            Unit::Seconds,
+            stages.clone(),
+        );
         let bytes_read = Counter::default();
         registry.register_with_unit(
             "agent_snapshot",
@@ -58,7 +80,7 @@ impl Metrics {
             member_usable.clone(),
         );
         registry.register("agent_build", "Version of the agent", Info::new(vec![("version", version)]));
-        Self { registry, attempts, bytes_read, bytes_stored, member_usable }
+        Self { registry, attempts, stages, bytes_read, bytes_stored, member_usable }
     }
 
     /// Counts an attempt that ended.
@@ -73,6 +95,13 @@ impl Metrics {
             (None, None) => return,
         };
         self.attempts.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts how long the stages of an attempt took.
+    pub fn observe_stages(&self, durations: &[(Stage, Duration)]) {
+        for (stage, duration) in durations {
+            self.stages.get_or_create(&StageLabel { stage: stage.as_str() }).observe(duration.as_secs_f64());
+        }
     }
 
     /// Notes whether the member can be used.
@@ -112,8 +141,22 @@ mod tests {
         let metrics = Arc::new(Metrics::new("test"));
         let error = Some(TaskError::new(Reason::UploadFailed, "words"));
         metrics.count_attempt(&BackupResult { error, ..BackupResult::default() });
+        metrics.observe_stages(&[(Stage::Reading, Duration::from_secs(3))]);
         let health = AgentHealth { readiness: Arc::default(), metrics };
         let shown = health.metrics().unwrap();
         assert!(shown.contains(r#"lifeboat_agent_backup_attempts_total{outcome="UploadFailed"} 1"#), "{shown}");
+        assert!(shown.contains(r#"lifeboat_agent_backup_stage_duration_seconds_sum{stage="Reading"} 3.0"#), "{shown}");
+    }
+
+    #[test]
+    fn the_reference_names_every_metric() {
+        let reference = include_str!("../../../docs/reference/metrics.md");
+        let metrics = Arc::new(Metrics::new("test"));
+        let health = AgentHealth { readiness: Arc::default(), metrics };
+        let shown = health.metrics().unwrap();
+        let names = shown.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        for name in names {
+            assert!(reference.contains(&format!("| `{name}")), "{name} is not in docs/reference/metrics.md");
+        }
     }
 }

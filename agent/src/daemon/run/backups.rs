@@ -1,6 +1,7 @@
 //! The work of EtcdBackups.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use kube::ResourceExt;
 use lifeboat_crds::backup::BackupResult;
@@ -81,6 +82,7 @@ impl BackupCarrier {
             },
         };
         self.metrics.count_attempt(&result);
+        self.metrics.observe_stages(&progress.durations(Instant::now()));
         Some(result)
     }
 }
