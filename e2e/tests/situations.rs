@@ -280,7 +280,7 @@ async fn not_supported_yet(cluster: &Cluster) -> Result<()> {
         kstatus: Kstatus::Failed,
         words: &["insecureSkipTLSVerify"],
     };
-    see(cluster, row, MINUTE).await
+    see(cluster, row, MINUTE).await.map(drop)
 }
 
 async fn backups(cluster: &Cluster) -> Result<()> {

@@ -1,5 +1,7 @@
 //! What ten thousand records cost the operator. Run with `--nocapture` to read the numbers. Tests only.
 
+#![allow(clippy::print_stdout)]
+
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};

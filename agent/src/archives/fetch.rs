@@ -133,7 +133,7 @@ pub async fn prove(
     };
     let partial = target.partial();
     let file = make(&partial)?;
-    let reading = Reading { sink: Some(file), identities, ..Reading::default() };
+    let reading = Reading { sink: Some(file), identities };
     let read = read_archive(store, key, manifest, reading, &progress, cancel).await;
     let placed = match read {
         Ok(facts) => crashsafe::place_new(&partial, &target.path).map(|placed| placed.then_some(facts)),

@@ -216,7 +216,7 @@ mod tests {
         let without_read = round(silent("a"), &[said("b", HERE, 7), said("c", HERE, 7)]);
         assert_eq!(verdict(&[without_read], 2), Some(Verdict::Agreed));
         let of_two = round(said("a", HERE, 7), &[said("b", HERE, 7)]);
-        assert_eq!(verdict(&[of_two.clone()], 1), Some(Verdict::Agreed));
+        assert_eq!(verdict(std::slice::from_ref(&of_two), 1), Some(Verdict::Agreed));
         assert_eq!(verdict(&[of_two], 2), None, "one of two is too few");
     }
 
@@ -224,7 +224,7 @@ mod tests {
     fn divergence_is_said_only_of_answers_to_one_pair_and_the_second_time() {
         let differ = round(said("a", HERE, 7), &[said("b", HERE, 8), said("c", HERE, 7)]);
         let agree = round(said("a", HERE, 7), &[said("b", HERE, 7), said("c", HERE, 7)]);
-        assert_eq!(verdict(&[differ.clone()], 2), None);
+        assert_eq!(verdict(std::slice::from_ref(&differ), 2), None);
         assert_eq!(verdict(&[differ.clone(), agree], 2), Some(Verdict::Agreed));
         let members = BTreeMap::from([("a".into(), 7), ("b".into(), 8), ("c".into(), 7)]);
         let diverged = Some(Verdict::Diverged { revision: 100, members });
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_stream_that_is_not_what_its_member_holds_is_told_the_second_time() {
         let wrong = round(said("a", HERE, 8), &[said("b", HERE, 8), said("c", HERE, 8)]);
-        assert_eq!(verdict(&[wrong.clone()], 2), None);
+        assert_eq!(verdict(std::slice::from_ref(&wrong), 2), None);
         assert_eq!(verdict(&[wrong.clone(), wrong], 2), Some(Verdict::StreamDiffers { member: "a".into() }));
     }
 

@@ -29,9 +29,6 @@ pub enum BackupError {
     /// The archive is to be encrypted, and the location does not say to whom.
     #[error(transparent)]
     Encryption(#[from] RecipientError),
-    /// A field that this version cannot serve.
-    #[error("{0} is not supported by this version")]
-    NotSupported(&'static str),
     /// This host's files lead to no etcd.
     #[error("this master's etcd cannot be reached: {0}")]
     NoMember(String),
@@ -127,7 +124,6 @@ impl BackupError {
                 error.reason()
             }
             Self::Encryption(_) => Reason::EncryptionKeyMissing,
-            Self::NotSupported(_) => Reason::NotSupported,
             Self::NoMember(_) => Reason::NoHealthyMember,
             Self::Etcd(error) => etcd_reason(error),
             Self::Transfer(error) => transfer_reason(error),
@@ -163,7 +159,6 @@ impl BackupError {
             | Self::ReadOnly(_)
             | Self::Ownership(_)
             | Self::Encryption(_)
-            | Self::NotSupported(_)
             | Self::NoMember(_)
             | Self::Etcd(_)
             | Self::Transfer(_)

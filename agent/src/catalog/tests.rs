@@ -45,17 +45,19 @@ impl FakeApi {
         let name = path.split("/etcdbackups").nth(1).unwrap().trim_start_matches('/').trim_end_matches("/status");
         let mut objects = self.objects.lock().unwrap();
         let failure = |code: u16| {
-            (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": "No"}))
+            let reason = if code == 404 { "NotFound" } else { "AlreadyExists" };
+            (code, json!({"kind": "Status", "status": "Failure", "code": code, "message": "no", "reason": reason}))
         };
         match method {
             "GET" if name.is_empty() => {
                 // Pages are by name; the token is the last one given.
                 let after = query.split('&').find_map(|pair| pair.strip_prefix("continue=")).unwrap_or("").to_owned();
+                let is_later = !after.is_empty();
                 let limit: usize =
                     query.split('&').find_map(|pair| pair.strip_prefix("limit=")).unwrap().parse().unwrap();
                 let page: Vec<Value> = objects
                     .range(after..)
-                    .skip(usize::from(query.contains("continue=")))
+                    .skip(usize::from(is_later))
                     .take(limit)
                     .map(|(_, object)| object.clone())
                     .collect();
@@ -135,11 +137,12 @@ struct Bed {
     store: MemoryStore,
     api: FakeApi,
     status: Value,
+    asked: Timestamp,
 }
 
 impl Bed {
     fn new() -> Self {
-        Self { store: MemoryStore::new(), api: FakeApi::default(), status: json!({}) }
+        Self { store: MemoryStore::new(), api: FakeApi::default(), status: json!({}), asked: ASKED.parse().unwrap() }
     }
 
     async fn write(&self, key: &str, bytes: impl Into<Bytes>) {
@@ -167,8 +170,10 @@ impl Bed {
         self.write(&format!("{CLUSTER}/backups/{id}/snapshot-1-aa.db.zst"), "123456789").await;
     }
 
+    /// A listing of everything: each is asked for ten minutes after the one before.
     async fn pass(&mut self) -> CatalogReport {
-        self.pass_at(ASKED.parse().unwrap()).await
+        self.asked = self.asked.checked_add(jiff::SignedDuration::from_mins(10)).unwrap();
+        self.pass_at(self.asked).await
     }
 
     async fn pass_at(&mut self, asked: Timestamp) -> CatalogReport {
@@ -335,7 +340,7 @@ async fn an_archive_that_is_being_deleted_is_not_missed() {
         bed.api.objects.lock().unwrap().insert("b1".into(), object);
     };
     set("expiry", json!({"decision": "Expire", "reasons": [], "policyGeneration": 1, "passId": "p"}));
-    let mut other = Bed { store: bed.store.clone(), api: bed.api.clone(), status: json!({}) };
+    let mut other = Bed { store: bed.store.clone(), api: bed.api.clone(), status: json!({}), asked: ASKED.parse().unwrap() };
     assert!(other.pass().await.missing.is_empty());
     set(label::DELETE_ARCHIVE, json!(id(1)));
     assert!(other.pass().await.missing.is_empty());
@@ -367,7 +372,7 @@ async fn a_pass_makes_a_thousand_records_and_the_next_goes_on() {
     bed.api.writes();
     let fourth = bed.pass_at(hour).await;
     assert_eq!((fourth.imported, bed.api.writes().len(), bed.summary().count), (0, 0, 1_701));
-    let day: Timestamp = "2026-12-01T00:00:00Z".parse().unwrap();
+    let day: Timestamp = "2026-12-01T00:30:00Z".parse().unwrap();
     assert_eq!(bed.pass_at(day).await.missing, [id(3)]);
 }
 

@@ -106,9 +106,8 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
 pub fn unsupported(spec: &EtcdBackupLocationSpec) -> Option<String> {
     let EtcdBackupLocationSpec { s3, directory: _, access_mode: _, encryption: _ } = spec;
     let s3 = s3.as_ref();
-    let names = [
-        s3.is_some_and(|s3: &S3Location| s3.insecure_skip_tls_verify).then_some("spec.s3.insecureSkipTLSVerify"),
-    ];
+    let names =
+        [s3.is_some_and(|s3: &S3Location| s3.insecure_skip_tls_verify).then_some("spec.s3.insecureSkipTLSVerify")];
     let found: Vec<&str> = names.into_iter().flatten().collect();
     (!found.is_empty())
         .then(|| format!("not supported by this version: {}; remove it from the location", found.join(", ")))

@@ -158,14 +158,10 @@ fn every_situation_looks_as_the_table_says() {
         ("True".into(), "False".into())
     );
 
-    for (spec, words) in [
-        (json!({"s3": {"insecureSkipTLSVerify": true}}), "spec.s3.insecureSkipTLSVerify"),
-    ] {
-        let mut refused = observed(json!({"spec": spec}));
-        let decision = step(&mut refused, 0);
-        assert_shown(&object(&refused), Show::Failed("NotSupported"), words);
-        assert_eq!(decision.status.assignment, None, "and nothing is probed");
-    }
+    let mut refused = observed(json!({"spec": {"s3": {"insecureSkipTLSVerify": true}}}));
+    let decision = step(&mut refused, 0);
+    assert_shown(&object(&refused), Show::Failed("NotSupported"), "spec.s3.insecureSkipTLSVerify");
+    assert_eq!(decision.status.assignment, None, "and nothing is probed");
 
     let mut alone = observed(json!({"spec": {"s3": null, "directory": {"mount": "nfs"}}}));
     alone.members = vec![member("m0", json!({}))];
@@ -502,24 +498,31 @@ fn a_changed_take_over_annotation_is_tried_at_once_and_asked_to_be_removed() {
     step(&mut bucket, 0);
     let mut refused = owned_by(&["other"]);
     refused["writeError"] = json!({"reason": "OwnedByAnother", "message": "annotate it"});
-    agent_says(&mut bucket, 2, Some(refused));
+    agent_says(&mut bucket, 2, Some(refused.clone()));
     step(&mut bucket, 3);
     assert_shown(&object(&bucket), Show::Failed("OwnedByAnother"), "annotate it");
     assert_eq!(status_of(&bucket, "Writable"), "False");
+    assert_eq!(task(&bucket), Task::Catalog, "it can be read all the same");
+    agent_says(&mut bucket, 4, Some(listing("p1", json!({}))));
+    bucket.execution_unchanged_for = Duration::from_secs(10);
     step(&mut bucket, 20);
-    assert_eq!(attempt(&bucket).1, 1, "asked again after a minute, not before");
+    assert_eq!(attempt(&bucket).1, 2, "asked again after a minute, not before");
+    step(&mut bucket, 63);
+    assert_eq!((attempt(&bucket).1, task(&bucket)), (3, Task::Probe));
+    agent_says(&mut bucket, 64, Some(refused));
+    step(&mut bucket, 80);
     annotate(&mut bucket, Some("kube-system"));
-    step(&mut bucket, 21);
-    assert_eq!(attempt(&bucket).1, 2);
+    step(&mut bucket, 81);
+    assert_eq!((attempt(&bucket).1, task(&bucket)), (4, Task::Probe), "at once");
     let mut taken = owned_by(&["h0"]);
     taken["takeOver"] = json!("kube-system");
-    agent_says(&mut bucket, 22, Some(taken));
-    step(&mut bucket, 23);
+    agent_says(&mut bucket, 82, Some(taken));
+    step(&mut bucket, 83);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "remove the annotation");
     let writable = condition(&object(&bucket), "Writable").unwrap().clone();
     assert!(writable["message"].as_str().unwrap().contains("remove the annotation"), "{writable}");
     annotate(&mut bucket, None);
-    step(&mut bucket, 24);
+    step(&mut bucket, 84);
     let message = condition(&object(&bucket), "Ready").unwrap()["message"].clone();
     assert!(!message.as_str().unwrap().contains("annotation"), "{message}");
 }
@@ -547,14 +550,18 @@ fn a_master_that_owner_json_lacks_is_added_by_an_owner_within_a_minute() {
     step(&mut bucket, 0);
     agent_says(&mut bucket, 1, Some(owned_by(&["h0"])));
     step(&mut bucket, 2);
+    assert_eq!((attempt(&bucket), task(&bucket)), (("m0".into(), 2), Task::Catalog));
+    agent_says(&mut bucket, 3, Some(listing("p1", json!({}))));
+    bucket.execution_unchanged_for = Duration::from_secs(10);
+    step(&mut bucket, 20);
     step(&mut bucket, 59);
-    assert_eq!(attempt(&bucket), ("m0".into(), 1));
+    assert_eq!(attempt(&bucket), ("m0".into(), 2));
     step(&mut bucket, 60);
-    assert_eq!(attempt(&bucket), ("m0".into(), 2), "not m1, which would be refused");
+    assert_eq!((attempt(&bucket), task(&bucket)), (("m0".into(), 3), Task::Probe), "not m1, which would be refused");
     agent_says(&mut bucket, 61, Some(owned_by(&["h0", "h1"])));
     step(&mut bucket, 62);
     step(&mut bucket, 130);
-    assert_eq!(attempt(&bucket).1, 2, "all are listed");
-    step(&mut bucket, 360);
-    assert_eq!(attempt(&bucket), ("m1".into(), 3));
+    assert_eq!(attempt(&bucket).1, 3, "all are listed");
+    step(&mut bucket, 361);
+    assert_eq!((attempt(&bucket), task(&bucket)), (("m1".into(), 4), Task::Probe));
 }

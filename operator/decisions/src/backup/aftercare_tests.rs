@@ -31,6 +31,7 @@ fn finished(more: Value) -> ObservedBackup {
         execution_unchanged_for: Duration::ZERO,
         superseded_by: None,
         has_schedule: true,
+        sighting: crate::backup::Sighting::Unsaid,
     }
 }
 

@@ -41,8 +41,8 @@ impl Aftercare<'_> {
         }
         if self.observed.sighting == Sighting::Recovered {
             // Whoever missed it had nothing to say of its content.
-            let level = self.status.verification.as_ref().map(|proven| proven.level);
-            self.replace(ConditionType::Verified, Some(archive::verified(self.backup().spec.verification, level)));
+            let shown = archive::verified(self.backup().spec.verification, self.status.verification.as_ref());
+            self.replace(ConditionType::Verified, Some(shown));
         }
         self.status.phase = Some(phase.to_owned());
         self.events.extend(event);
