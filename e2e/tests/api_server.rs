@@ -208,8 +208,8 @@ async fn imports_and_nothing_else(cluster: &Cluster, mine: &str, other: &str) ->
         as_agent(cluster, node, &["patch", "etcdb", name, "--subresource=status", "--type=merge", "-p", &body]).await
     };
     forbidden(write(mine, "found", fill(other, "Import", 0)).await, "assigned to its node").await?;
-    forbidden(write(mine, "found", fill(mine, "Import", 1)).await, "assigned to its node").await?;
-    forbidden(write(mine, "found", fill(mine, "Backup", 0)).await, "assigned to its node").await?;
+    forbidden(write(mine, "found", fill(mine, "Import", 1)).await, "of the current assignment").await?;
+    forbidden(write(mine, "found", fill(mine, "Backup", 0)).await, "of the current assignment").await?;
     forbidden(write(other, "policy", fill(other, "Import", 0)).await, "assigned to its node").await?;
     write(mine, "found", fill(mine, "Import", 0)).await?;
     let said =
