@@ -22,6 +22,7 @@ use lifeboat_crds::manifest::ManifestObject;
 use lifeboat_crds::member::Divergence;
 use lifeboat_crds::{BackupId, NodeName, Time};
 use lifeboat_snapshot::{Content, HashKv, HashKvError, Level};
+use lifeboat_storage::{ObjectKey, ObjectStore};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -126,19 +127,9 @@ impl BackupRunner {
         let source = within(deadline, cancel, self.find_source()).await.ok_or_else(ended)??;
         let (key, data) = shelf.new_data_key(order.attempt, recipients.is_some())?;
         let spec = &order.object.spec;
-        let transfer = Transfer {
-            client: source.client.clone(),
-            snapshot: snapshot_request(spec),
-            level: snapshot_level(spec.verification),
-            wants_hash_kv: spec.verification == VerificationLevel::Members,
-            packing: Packing { zstd_level: spec.compression.zstd_level, recipients: recipients.clone() },
-            store: Arc::clone(&shelf.store),
-            key: key.clone(),
-            spool_directory: self.spool_dir.join(format!("{}-{}", order.backup_id, order.attempt)),
-            spool_reserve_percent: RESERVE_PERCENT,
-            spool_bytes: spec.limits.spool.bytes().unwrap_or(0),
-            deadline,
-        };
+        let packing = Packing { zstd_level: spec.compression.zstd_level, recipients: recipients.clone() };
+        let place = (Arc::clone(&shelf.store), key.clone());
+        let transfer = self.plan_transfer(order, &source, packing, place, deadline);
         let Transferred { facts, encoded, hash_kv } = run_transfer(transfer, progress, cancel).await?;
         let proof = Proof::of_stream(&facts);
         let made = Made {
@@ -170,6 +161,7 @@ impl BackupRunner {
         Ok(archive_facts(&published, &shelf.manifest_uri()?))
     }
 
+<<<<<<< ours
     /// Nothing is written where others own the prefix. One that nobody owns is claimed, as a probe would.
     async fn check_ownership(&self, location: &OpenLocation, cancel: &CancellationToken) -> Result<(), OwnershipError> {
         let OpenLocation { store, is_conditional } = location;
@@ -180,6 +172,29 @@ impl BackupRunner {
                 ownership.settle(&Claim::default(), *is_conditional, Timestamp::now()).await.map(drop)
             }
             checked => checked,
+=======
+    fn plan_transfer(
+        &self,
+        order: &BackupOrder,
+        source: &Source,
+        packing: Packing,
+        (store, key): (Arc<dyn ObjectStore>, ObjectKey),
+        deadline: Instant,
+    ) -> Transfer {
+        let spec = &order.object.spec;
+        Transfer {
+            client: source.client.clone(),
+            snapshot: snapshot_request(spec),
+            level: snapshot_level(spec.verification),
+            wants_hash_kv: spec.verification == VerificationLevel::Members,
+            packing,
+            store,
+            key,
+            spool_directory: self.spool_dir.join(format!("{}-{}", order.backup_id, order.attempt)),
+            spool_reserve_percent: RESERVE_PERCENT,
+            spool_bytes: spec.limits.spool.bytes().unwrap_or(0),
+            deadline,
+>>>>>>> theirs
         }
     }
 

@@ -51,10 +51,13 @@ fn host_ids(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
     cluster.node_names().iter().map(|name| Ok((name.clone(), id(name)?))).collect()
 }
 
-/// Gives the hosts these identities, or new ones, and starts their agents anew.
+/// Gives the hosts these identities, or new ones, and starts their agents anew. All at once: an owner that is still there
+/// would add a master that is new.
 async fn rebuild(cluster: &mut Cluster, ids: Option<&BTreeMap<String, String>>) -> Result<()> {
+    for agent in cluster.agents.values_mut() {
+        agent.terminate(Duration::from_secs(20)).await?;
+    }
     for name in cluster.node_names() {
-        cluster.agents.get_mut(&name).unwrap().terminate(Duration::from_secs(20)).await?;
         let file = cluster.node(&name)?.path("/var/lib/lifeboat/host-id");
         match ids {
             Some(ids) => std::fs::write(&file, format!("{}\n", ids[&name]))?,

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use tonic::Request;
 use tonic::codec::Streaming;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{ClientTlsConfig, Endpoint};
-use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 /// `etcdserverpb.SnapshotRequest`, which has no fields.
@@ -66,6 +66,5 @@ pub async fn call_snapshot(
     }
     let path = PathAndQuery::from_static("/etcdserverpb.Maintenance/Snapshot");
     let codec = ProstCodec::<SnapshotCall, SnapshotMessage>::default();
-    let answer = grpc.server_streaming(request, path, codec).await.map_err(|status: Status| status)?;
-    Ok(answer.into_inner())
+    Ok(grpc.server_streaming(request, path, codec).await?.into_inner())
 }

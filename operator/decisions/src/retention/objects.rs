@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::backup::{Expiry, ExpiryDecision, VerificationLevel};
 use lifeboat_crds::condition::find;
 use lifeboat_crds::location::AccessMode;
@@ -18,6 +18,9 @@ use crate::conditions::is_true;
 
 /// Clocks that differ by more than this say nothing about age, seconds.
 const LARGEST_SKEW: i64 = 300;
+/// A location that works is probed every five minutes. One whose last probe is further from now than this has not been
+/// looked at, or the operator's clock is wrong; by a clock that is months ahead everything is too old.
+const LATEST_PROBE: SignedDuration = SignedDuration::from_hours(1);
 /// Reason beside the others where the store refuses to delete.
 const HELD: &str = "held by the store against deletion; tried again once a day";
 /// Archives that are let go at once; the next follow as these are gone.
@@ -61,7 +64,7 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
     let name = schedule.metadata.name.as_deref().unwrap_or_default();
     let judged: Vec<&EtcdBackup> = backups.iter().copied().filter(|backup| is_subject(backup, name)).collect();
     let holds: BTreeMap<&str, Option<String>> =
-        locations.iter().map(|(name, location)| (name.as_str(), hold_of(name, location, *last_restore))).collect();
+        locations.iter().map(|(name, location)| (name.as_str(), hold_of(name, location, *last_restore, now))).collect();
     let missing = Some("its location does not exist".to_owned());
     let holdings: Vec<Holding> = judged
         .iter()
@@ -164,7 +167,7 @@ fn worth_of(backup: &EtcdBackup) -> Worth {
 }
 
 /// Why nothing may be deleted in a location. The words do not change while the reason does not.
-fn hold_of(name: &str, location: &LocationView, last_restore: Option<Timestamp>) -> Option<String> {
+fn hold_of(name: &str, location: &LocationView, last_restore: Option<Timestamp>, now: Timestamp) -> Option<String> {
     let location = match location {
         LocationView::Missing => return Some(format!("location {name} does not exist")),
         LocationView::Seen(location) => location,
@@ -178,6 +181,10 @@ fn hold_of(name: &str, location: &LocationView, last_restore: Option<Timestamp>)
     let is_writable = status.is_some_and(|status| is_true(&status.conditions, ConditionType::Writable));
     if !is_writable {
         return Some(format!("location {name} cannot be written"));
+    }
+    let probed = status.and_then(|status| status.last_probe_time.as_ref()).map(|time| time.0);
+    if probed.is_none_or(|probed| now.duration_since(probed).abs() > LATEST_PROBE) {
+        return Some(format!("the last probe of location {name} is not of this hour by the operator's clock"));
     }
     let listed = status.and_then(|status| status.catalog.as_ref()?.full_pass_time.as_ref()).map(|time| time.0);
     match (listed, last_restore) {

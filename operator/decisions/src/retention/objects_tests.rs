@@ -7,7 +7,7 @@ use crate::situation::{at, location, merge, run_of, schedule};
 const DAY: i64 = 86_400;
 
 fn listed_location(more: Value) -> EtcdBackupLocation {
-    let mut base = json!({"status": {"observedGeneration": 1,
+    let mut base = json!({"status": {"observedGeneration": 1, "lastProbeTime": at(0).to_string(),
         "catalog": {"passId": "p1", "fullPassTime": at(0).to_string()},
         "conditions": [{"type": "Writable", "status": "True", "reason": "Accepted", "message": "",
             "lastTransitionTime": at(0).to_string()}]}});
@@ -88,6 +88,8 @@ fn nothing_goes_while_something_about_the_location_is_in_doubt() {
         (listed_location(json!({})), Some(at(1)), "since the cluster was restored"),
         (listed_location(json!({"spec": {"accessMode": "ReadOnly"}})), None, "is ReadOnly"),
         (listed_location(json!({"status": {"conditions": []}})), None, "cannot be written"),
+        (listed_location(json!({"status": {"lastProbeTime": at(-3_591).to_string()}})), None, "is not of this hour"),
+        (listed_location(json!({"status": {"lastProbeTime": at(30 * DAY).to_string()}})), None, "is not of this hour"),
         (listed_location(json!({"status": {"clockSkewSeconds": -301}})), None, "differ by more than 5 minutes"),
     ] {
         let said = verdict(place, restored);
