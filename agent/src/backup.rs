@@ -161,18 +161,6 @@ impl BackupRunner {
         Ok(archive_facts(&published, &shelf.manifest_uri()?))
     }
 
-<<<<<<< ours
-    /// Nothing is written where others own the prefix. One that nobody owns is claimed, as a probe would.
-    async fn check_ownership(&self, location: &OpenLocation, cancel: &CancellationToken) -> Result<(), OwnershipError> {
-        let OpenLocation { store, is_conditional } = location;
-        let (store, cluster, me) = (store.as_ref(), self.cluster_uid.as_str(), &self.host_id);
-        let ownership = Ownership { store, cluster, me, patience: OWNER_PATIENCE, cancel };
-        match ownership.check().await {
-            Err(OwnershipError::Unclaimed { .. }) => {
-                ownership.settle(&Claim::default(), *is_conditional, Timestamp::now()).await.map(drop)
-            }
-            checked => checked,
-=======
     fn plan_transfer(
         &self,
         order: &BackupOrder,
@@ -194,7 +182,19 @@ impl BackupRunner {
             spool_reserve_percent: RESERVE_PERCENT,
             spool_bytes: spec.limits.spool.bytes().unwrap_or(0),
             deadline,
->>>>>>> theirs
+        }
+    }
+
+    /// Nothing is written where others own the prefix. One that nobody owns is claimed, as a probe would.
+    async fn check_ownership(&self, location: &OpenLocation, cancel: &CancellationToken) -> Result<(), OwnershipError> {
+        let OpenLocation { store, is_conditional } = location;
+        let (store, cluster, me) = (store.as_ref(), self.cluster_uid.as_str(), &self.host_id);
+        let ownership = Ownership { store, cluster, me, patience: OWNER_PATIENCE, cancel };
+        match ownership.check().await {
+            Err(OwnershipError::Unclaimed { .. }) => {
+                ownership.settle(&Claim::default(), *is_conditional, Timestamp::now()).await.map(drop)
+            }
+            checked => checked,
         }
     }
 

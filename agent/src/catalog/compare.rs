@@ -109,3 +109,85 @@ pub fn judge(listed: &Listed, manifest: &Manifest, archive: Option<Archive>) -> 
     }
     Condition::Sound
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::listing::Data;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn listed(manifest: bool, sizes: &[u64]) -> Listed {
+        let data = sizes.iter().enumerate().map(|(number, size)| Data {
+            name: format!("snapshot-{number}-aa.db.zst"),
+            size: *size,
+            modified: None,
+        });
+        Listed {
+            id: "20261124-020304-00000001".parse().unwrap(),
+            manifest: manifest.then_some(Some(at(1_000))),
+            is_expired: false,
+            is_pinned: false,
+            data: data.collect(),
+        }
+    }
+
+    fn record(state: State, told: Option<Told>) -> Record {
+        Record { id: listed(true, &[]).id, name: "b".into(), uid: "u".into(), state, told }
+    }
+
+    /// A time at which the backup's manifest is not read by turns.
+    fn quiet() -> Timestamp {
+        (0..TURNS)
+            .map(|turn| at(i64::try_from(turn).unwrap() * 600))
+            .find(|time| !has_turn(&listed(true, &[]), *time))
+            .unwrap()
+    }
+
+    #[test]
+    fn only_what_is_odd_is_looked_at() {
+        let good = |told| record(State::Complete(Archive { stored: 9, sha256: 1, completion: at(1_000) }), told);
+        let old = record(State::Complete(Archive { stored: 9, sha256: 1, completion: at(600) }), None);
+        let kind = |listed: &Listed, records: &[Record]| match look_at(listed, records, quiet()) {
+            Look::None => "none",
+            Look::Check(..) => "check",
+            Look::Import => "import",
+            Look::Find => "find",
+            Look::FillIn(_) => "fill in",
+            Look::Gone(_) => "gone",
+        };
+        let expired = Listed { is_expired: true, ..listed(true, &[9]) };
+        let (running, failed) = (record(State::Running, None), record(State::Failed, None));
+        let (waiting, leaving) = (record(State::Importing, None), record(State::Leaving, None));
+        for (case, listed, records, expected) in [
+            ("as it was written", listed(true, &[9]), vec![good(None)], "none"),
+            ("of another size", listed(true, &[8]), vec![good(None)], "check"),
+            ("beside data of another attempt", listed(true, &[9, 9]), vec![good(None)], "check"),
+            ("without data", listed(true, &[]), vec![good(None)], "check"),
+            ("told before", listed(true, &[9]), vec![good(Some(Told::Missing))], "check"),
+            ("a manifest much newer than the record", listed(true, &[9]), vec![old], "check"),
+            ("no manifest", listed(false, &[9]), vec![good(None)], "gone"),
+            ("no manifest, as told", listed(false, &[9]), vec![good(Some(Told::Missing))], "none"),
+            ("no manifest yet", listed(false, &[9]), vec![running.clone()], "none"),
+            ("a record of nothing", listed(false, &[]), vec![waiting.clone()], "gone"),
+            ("no record", listed(true, &[9]), vec![], "import"),
+            ("a run that failed", listed(true, &[9]), vec![failed.clone()], "import"),
+            ("a run that failed, and its import", listed(true, &[9]), vec![failed, good(None)], "none"),
+            ("a run that goes on", listed(true, &[9]), vec![running], "none"),
+            ("an import that was cut off", listed(true, &[9]), vec![waiting], "fill in"),
+            ("being deleted", listed(true, &[9]), vec![leaving], "none"),
+            ("given up", expired.clone(), vec![], "none"),
+            ("given up, its record still there", expired, vec![good(None)], "none"),
+        ] {
+            assert_eq!(kind(&listed, &records), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn each_manifest_is_read_once_a_day() {
+        let turns = (0..144).filter(|turn| has_turn(&listed(true, &[]), at(86_400 * 20_000 + turn * 600 + 7)));
+        assert_eq!(turns.count(), 1);
+    }
+}

@@ -3,7 +3,9 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use kube::Client;
 use kube::client::Body;
+use lifeboat_crds::NodeName;
 use lifeboat_crds::label;
 use lifeboat_crds::location::{ArchiveSummary, CatalogReport};
 use lifeboat_crds::manifest::SealedManifest;
@@ -11,6 +13,7 @@ use lifeboat_storage::{MemoryStore, PutMode};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::daemon::report::Reporter;
 
 const CLUSTER: &str = "me";
 const ASKED: &str = "2026-11-30T00:00:00Z";
@@ -340,7 +343,8 @@ async fn an_archive_that_is_being_deleted_is_not_missed() {
         bed.api.objects.lock().unwrap().insert("b1".into(), object);
     };
     set("expiry", json!({"decision": "Expire", "reasons": [], "policyGeneration": 1, "passId": "p"}));
-    let mut other = Bed { store: bed.store.clone(), api: bed.api.clone(), status: json!({}), asked: ASKED.parse().unwrap() };
+    let mut other =
+        Bed { store: bed.store.clone(), api: bed.api.clone(), status: json!({}), asked: ASKED.parse().unwrap() };
     assert!(other.pass().await.missing.is_empty());
     set(label::DELETE_ARCHIVE, json!(id(1)));
     assert!(other.pass().await.missing.is_empty());
