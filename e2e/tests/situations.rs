@@ -309,8 +309,8 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     };
     see(cluster, row, 3 * MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=Complete", "etcdb/slow", "--timeout=5s"]).await?;
-    archives(cluster).await?;
     kept_for_ever(cluster, "slow").await?;
+    archives(cluster).await?;
 
     cluster.apply(&backup("nowhere", "no-such-location")).await?;
     let row = Row {
