@@ -10,7 +10,9 @@ mod pass;
 mod plan;
 mod records;
 mod report;
+mod sweep;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,11 +20,15 @@ use kube::{Client, ResourceExt};
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{EtcdBackupLocation, NodeName, Reason, TaskError};
-use lifeboat_storage::StoreError;
+use lifeboat_storage::{ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use self::pass::Pass;
+use self::pass::{Pass, Remnants};
+use self::sweep::{SWEEP_LIMIT, Sweeper, is_conditional, may_sweep};
 use crate::daemon::report::Reporter;
+use crate::host::identity::HostId;
+use crate::keyring::Keyring;
+use crate::location::ownership::Ownership;
 use crate::location::{LocationError, LocationOpener};
 
 /// Longest for a whole pass; what it has done by then stays done.
@@ -77,6 +83,10 @@ pub struct Cataloger {
     pub node: NodeName,
     /// UID of the kube-system namespace.
     pub cluster_uid: String,
+    /// Identity of this host, which may clear away where it owns the place.
+    pub host_id: HostId,
+    /// Whose manifests are believed.
+    pub keyring: Arc<Keyring>,
 }
 
 impl Cataloger {
@@ -93,9 +103,11 @@ impl Cataloger {
         };
         let pass = async {
             let store = self.opener.open(&location.spec).await?;
-            let known = KnownKeys::default();
-            let pass = Pass::new(self, location, store, asked, known, cancel);
-            pass.run(location, &mut result).await
+            let known = self.keyring.current().await.known;
+            let pass = Pass::new(self, location, Arc::clone(&store), asked, known.clone(), cancel);
+            let remnants = pass.run(location, &mut result).await?;
+            self.sweep(location, store, (asked, &known), &remnants, cancel).await;
+            Ok(())
         };
         let outcome = tokio::time::timeout(PASS_LIMIT, pass).await.unwrap_or(Err(CatalogError::Late));
         if let Err(error) = outcome {
@@ -103,5 +115,31 @@ impl Cataloger {
             result.error = Some(TaskError::new(error.reason(), error.to_string()));
         }
         result
+    }
+
+    /// Clears away what a listing of everything found to be of no use, where this host may.
+    async fn sweep(
+        &self,
+        location: &EtcdBackupLocation,
+        store: Arc<dyn ObjectStore>,
+        (asked, known): (Timestamp, &KnownKeys),
+        remnants: &Remnants,
+        cancel: &CancellationToken,
+    ) {
+        let Remnants::OfEverything(remnants) = remnants else { return };
+        if !may_sweep(location) {
+            return;
+        }
+        let cluster = self.cluster_uid.as_str();
+        let ownership = Ownership { store: store.as_ref(), cluster, me: &self.host_id, patience: SWEEP_LIMIT, cancel };
+        if ownership.check().await.is_err() {
+            // Said by the probe.
+            return;
+        }
+        let is_conditional = is_conditional(location.status.as_ref());
+        let sweeper = Sweeper { store, cluster, known, asked, is_conditional, cancel };
+        if tokio::time::timeout(SWEEP_LIMIT, sweeper.sweep(remnants)).await.is_err() {
+            tracing::warn!(location = location.name_any(), "not everything was cleared away in time");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bucket::{Contents, look_into};
@@ -92,4 +92,11 @@ pub fn spooled(cluster: &Cluster) -> Vec<(String, u64)> {
         }
     }
     found
+}
+
+/// Bytes in the spools of all masters that are of one backup: others may run beside it.
+pub async fn spooled_for(cluster: &Cluster, name: &str) -> Result<u64> {
+    let backup = cluster.get("etcdb", name).await?.context("no such backup")?;
+    let id = backup["status"]["backupId"].as_str().context("no backupId")?.to_owned();
+    Ok(spooled(cluster).iter().filter(|(run, _)| run.starts_with(&id)).map(|(_, bytes)| bytes).sum())
 }

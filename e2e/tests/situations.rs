@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lifeboat_e2e::cluster::{BUCKET, Cluster, SHARED, Setup, condition, is_condition};
+use lifeboat_e2e::fill::fill;
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, directory, schedule};
 use lifeboat_e2e::wait::eventually;
@@ -547,6 +548,8 @@ async fn replaced_and_retried(cluster: &Cluster) -> Result<()> {
     };
     see(cluster, row, MINUTE).await?;
 
+    // More than what is under way between etcd and the agent by the time that bytes are told.
+    fill(cluster, 20).await?;
     cluster.apply(&with(backup("unlucky", "good"), "spec.limits", json!({"bytesPerSecond": "200Ki"}))).await?;
     let reading = |b: &Value| b.pointer("/status/execution/bytesDone").is_some();
     let running = cluster.wait_for("etcdb", "unlucky", MINUTE, reading).await?;

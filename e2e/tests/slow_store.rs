@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::bucket::look_into;
 use lifeboat_e2e::cluster::{Cluster, Setup, is_condition, is_terminal};
 use lifeboat_e2e::fill::fill;
-use lifeboat_e2e::runs::{backup_on, see_complete, see_failed, see_no_spool, spooled};
+use lifeboat_e2e::runs::{backup_on, see_complete, see_failed, see_no_spool, spooled, spooled_for};
 use lifeboat_e2e::wait::eventually;
 use lifeboat_testbed::{Fault, Kind};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ async fn one_mebibyte_a_second(cluster: &Cluster, node: &str) -> Result<()> {
     let watching = async {
         let held = see_read(cluster, node, "slow", idle).await?;
         let (let_go, uploaded) = (begun.elapsed(), front.seen().bytes_up);
-        let waiting: u64 = spooled(cluster).iter().map(|(_, bytes)| bytes).sum();
+        let waiting = spooled_for(cluster, "slow").await?;
         let meanwhile = put_time(cluster, node).await?;
         anyhow::Ok((held, let_go, uploaded, waiting, meanwhile))
     };
@@ -115,7 +115,7 @@ async fn silent_and_back(cluster: &Cluster, node: &str) -> Result<()> {
         let held = see_read(cluster, node, "stall", idle).await?;
         ensure!(front.happened() > 0, "nothing stalled");
         ensure!(front.seen().bytes_up < 8 * MIB, "{:?}", front.seen());
-        let waiting: u64 = spooled(cluster).iter().map(|(_, bytes)| bytes).sum();
+        let waiting = spooled_for(cluster, "stall").await?;
         let during = cluster.get("etcdb", "stall").await?.context("gone")?;
         ensure!(!is_terminal(&during), "{during:#}");
         front.set(Fault::Healthy);
@@ -138,7 +138,7 @@ async fn silent_with_a_small_spool(cluster: &Cluster, node: &str) -> Result<()> 
     object["spec"]["backoffLimit"] = json!(0);
     let healing = async {
         let held = see_read(cluster, node, "small", idle).await?;
-        let most: u64 = spooled(cluster).iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
+        let most = spooled_for(cluster, "small").await?;
         anyhow::Ok((held, most))
     };
     let failing = see_failed(cluster, &object, "small", "InsufficientSpool", &["limits.spool", "slows the store down"]);

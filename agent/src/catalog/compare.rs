@@ -129,6 +129,7 @@ mod tests {
             id: "20261124-020304-00000001".parse().unwrap(),
             manifest: manifest.then_some(Some(at(1_000))),
             is_expired: false,
+            expired: None,
             is_pinned: false,
             data: data.collect(),
         }

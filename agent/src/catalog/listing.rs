@@ -23,6 +23,8 @@ pub struct Listed {
     pub manifest: Option<Option<Timestamp>>,
     /// Whether `expired.json` is there.
     pub is_expired: bool,
+    /// When that was written, by the store's clock.
+    pub expired: Option<Timestamp>,
     /// Whether `pin.json` is there.
     pub is_pinned: bool,
     /// Data of its attempts.
@@ -42,7 +44,7 @@ pub struct Data {
 
 impl Listed {
     fn new(id: BackupId) -> Self {
-        Self { id, manifest: None, is_expired: false, is_pinned: false, data: Vec::new() }
+        Self { id, manifest: None, is_expired: false, expired: None, is_pinned: false, data: Vec::new() }
     }
 
     /// The size of a file of its data.
@@ -130,7 +132,7 @@ impl Listing {
         let open = self.open.get_or_insert_with(|| Listed::new(id));
         match name {
             "manifest.json" => open.manifest = Some(last_modified),
-            "expired.json" => open.is_expired = true,
+            "expired.json" => (open.is_expired, open.expired) = (true, last_modified),
             "pin.json" => open.is_pinned = true,
             name if name.starts_with("snapshot-") && !name.contains('/') && open.data.len() < MOST_DATA => {
                 open.data.push(Data { name: name.to_owned(), size, modified: last_modified });

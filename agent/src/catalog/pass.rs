@@ -22,6 +22,7 @@ use super::listing::{Listed, Listing, Orphans, Tally};
 use super::plan::{Scope, plan_pass};
 use super::records::{Record, State, Told, ask_api, fetch_records};
 use super::report::Findings;
+use super::sweep::{Remnant, remnant_of};
 use super::{CatalogError, Cataloger};
 use crate::backup::archive_facts;
 use crate::manifest::{ManifestError, fetch_manifest};
@@ -32,6 +33,8 @@ const STORE_PATIENCE: Duration = Duration::from_secs(60);
 const LOOKS: usize = 8;
 /// Records made in one pass; the next follows at once.
 const MOST_IMPORTS: i64 = 1_000;
+/// Remnants cleared away after one pass; the next finds the rest.
+const MOST_REMNANTS: usize = 500;
 /// A pin is a few hundred bytes.
 const LARGEST_PIN: usize = 64 << 10;
 /// Data without a manifest that is older belongs to no attempt that may still write one.
@@ -39,6 +42,14 @@ const OLD: Duration = Duration::from_secs(86_400);
 
 /// What is to be looked at: an archive, and what for.
 type Due = (Listed, Look);
+
+/// What may be cleared away.
+pub enum Remnants {
+    /// Only what is new was listed.
+    NotLookedFor,
+    /// All that a listing of everything found, within bounds.
+    OfEverything(Vec<(Listed, Remnant)>),
+}
 
 /// What came of a look.
 enum Seen {
@@ -72,7 +83,7 @@ impl<'p> Pass<'p> {
         known: KnownKeys,
         cancel: &'p CancellationToken,
     ) -> Self {
-        let Cataloger { opener: _, client, reporter, namespace, node, cluster_uid } = cataloger;
+        let Cataloger { opener: _, client, reporter, namespace, node, cluster_uid, host_id: _, keyring: _ } = cataloger;
         let api: Api<DeserializeGuard<EtcdBackup>> = Api::namespaced(client.clone(), namespace);
         let importer = Importer {
             create_api: Api::namespaced(client.clone(), namespace),
@@ -89,7 +100,11 @@ impl<'p> Pass<'p> {
     ///
     /// # Errors
     /// The location could not be listed. Records that were made by then stay.
-    pub async fn run(&self, location: &EtcdBackupLocation, result: &mut LocationResult) -> Result<(), CatalogError> {
+    pub async fn run(
+        &self,
+        location: &EtcdBackupLocation,
+        result: &mut LocationResult,
+    ) -> Result<Remnants, CatalogError> {
         let status = location.status.clone().unwrap_or_default();
         let pass_id = format!("{}-{:08x}", self.asked.strftime("%Y%m%d-%H%M%S"), rand::random::<u32>());
         match plan_pass(&status, self.asked) {
@@ -109,19 +124,20 @@ impl<'p> Pass<'p> {
                 }
                 result.backups = Some(tally.finish());
                 result.catalog = Some(findings.finish(Orphans::default()));
-                Ok(())
+                Ok(Remnants::NotLookedFor)
             }
         }
     }
 
     /// Lists everything and compares it with every record.
-    async fn list_all(&self, pass_id: String, result: &mut LocationResult) -> Result<(), CatalogError> {
+    async fn list_all(&self, pass_id: String, result: &mut LocationResult) -> Result<Remnants, CatalogError> {
         // Read before the store is listed: what they call complete must then be there.
         let records = fetch_records(&self.api, &self.importer.location).await?;
         let mut rest = records.as_slice();
         let mut findings = Findings::new(pass_id, true);
         let mut tally = Tally::default();
         let mut orphans = Orphans::default();
+        let mut remnants = Vec::new();
         let mut listing = Listing::new(Arc::clone(&self.store), self.cluster, None);
         loop {
             let page = self.next(&mut listing).await?;
@@ -132,6 +148,9 @@ impl<'p> Pass<'p> {
             for listed in page {
                 tally.see(&listed);
                 self.count_orphans(&listed, &mut orphans);
+                if let Some(remnant) = remnant_of(&listed, self.asked).filter(|_| remnants.len() < MOST_REMNANTS) {
+                    remnants.push((listed.clone(), remnant));
+                }
                 let own = self.pass_by(&mut rest, &listed.id, &mut findings).await?;
                 let look = look_at(&listed, own, self.asked);
                 match look {
@@ -149,7 +168,7 @@ impl<'p> Pass<'p> {
         orphans.count += listing.foreign.count - i64::try_from(listing.foreign.examples.len()).unwrap_or(0);
         result.backups = Some(tally.finish());
         result.catalog = Some(findings.finish(orphans));
-        Ok(())
+        Ok(Remnants::OfEverything(remnants))
     }
 
     async fn next(&self, listing: &mut Listing) -> Result<Vec<Listed>, CatalogError> {

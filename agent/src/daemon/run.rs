@@ -186,6 +186,8 @@ impl Parts {
             namespace: namespace.clone(),
             node: node.clone(),
             cluster_uid,
+            host_id: host_id.clone(),
+            keyring: Arc::clone(&keyring),
         };
         let locations = LocationCarrier::new(reporter.clone(), prober, cataloger);
         let mut watches = JoinSet::new();
