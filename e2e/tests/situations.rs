@@ -423,12 +423,14 @@ async fn archives_of_others(cluster: &Cluster) -> Result<()> {
 
 /// What the listing of a location finds out about archives.
 async fn archives(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl(&["delete", "etcdb", "slow"]).await?;
+    cluster.apply(&backup("found", "good")).await?;
+    cluster.wait_for("etcdb", "found", MINUTE, |b| is_condition(b, "Complete", "True")).await?;
+    cluster.kubectl(&["delete", "etcdb", "found"]).await?;
     cluster.relist("good").await?;
     let row = |situation, ready, reason, marker, kstatus, words| Row {
         situation,
         resource: "etcdb",
-        name: "slow",
+        name: "found",
         ready,
         reason,
         marker: Some(marker),
