@@ -33,6 +33,10 @@ check: deps ## formatting and lints
 unit: deps ## the tests that need no other program
 	cargo test --workspace --exclude lifeboat-e2e --exclude lifeboat-testbed --locked --lib --bins
 
+.PHONY: model
+model: deps ## the restore protocol explored beyond the default bounds (long, many GiB; not yet run to its end)
+	nice -n 10 cargo test -p lifeboat-protocol --locked --test model -- --include-ignored --nocapture --test-threads=1
+
 .PHONY: dist
 dist: deps ## static binaries, with the commit in their version
 	RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target $(TARGET) -p lifeboat-operator -p lifeboat-agent

@@ -16,7 +16,7 @@ fn dependencies(package: &str) -> Vec<String> {
 
 #[test]
 fn pure_crates_reach_no_runtime_client_or_store() {
-    for package in ["lifeboat-crds", "lifeboat-decisions", "lifeboat-snapshot"] {
+    for package in ["lifeboat-crds", "lifeboat-decisions", "lifeboat-protocol", "lifeboat-snapshot"] {
         for name in dependencies(package) {
             let impure = ["tokio", "hyper", "kube-client", "kube-runtime", "reqwest", "tonic", "etcd-client"];
             assert!(!impure.contains(&name.as_str()) && !name.starts_with("aws-"), "{package} can reach {name}");

@@ -1,0 +1,311 @@
+//! Reads a scenario, plays it round by round, and writes the time line.
+
+use std::fmt::Write;
+
+use lifeboat_crds::journal::Record;
+use lifeboat_crds::mark::Verdict;
+use lifeboat_protocol::next::leave_words;
+use lifeboat_protocol::{Next, Wait};
+use serde::Deserialize;
+use stateright::Model;
+
+use super::cluster::{Breach, Fault, NODES, Setting, World};
+use super::model::{Action, Restore};
+
+/// Rounds after which a scenario that does not end is given up.
+const ROUNDS: usize = 500;
+/// Rounds in which nothing happens, after which time runs out for whoever waits.
+const PATIENCE: usize = 3;
+const WIDTH: usize = 42;
+
+/// A scenario file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    title: String,
+    /// Masters that take part; those after them are lost.
+    #[serde(default = "all")]
+    members: usize,
+    /// Number of a member whose staged data differs.
+    differs: Option<usize>,
+    #[serde(default)]
+    hold_before_release: bool,
+    #[serde(default)]
+    events: Vec<Event>,
+    /// How it must end.
+    ends: Ending,
+}
+
+fn all() -> usize {
+    NODES
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event {
+    /// "m1 is InDoubt", "m1 is Verified" (its mark), "Commit is in flight": as soon as this holds.
+    when: Option<String>,
+    /// Rounds after the event before.
+    after: Option<usize>,
+    /// What happens.
+    #[serde(rename = "do")]
+    does: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+enum Ending {
+    Committed,
+    RolledBack,
+    InDoubt,
+}
+
+struct Stage {
+    restore: Restore,
+    world: World,
+    told: String,
+    round: usize,
+    next_write_errs: [bool; NODES],
+}
+
+/// Plays a scenario; the time line, or why it went otherwise than the file says.
+pub fn play(text: &str) -> Result<String, String> {
+    let scenario: Scenario = serde_norway::from_str(text).map_err(|error| error.to_string())?;
+    let mut setting = Setting { differs: scenario.differs, ..Setting::new(scenario.members.clamp(1, NODES)) };
+    for terms in &mut setting.terms {
+        terms.hold_before_release = scenario.hold_before_release;
+    }
+    let faults = [
+        Fault::Crash,
+        Fault::Away,
+        Fault::LateWrite,
+        Fault::Cancel,
+        Fault::Hand,
+        Fault::PowerOn,
+        Fault::Stray,
+        Fault::Reapply,
+    ];
+    let restore = Restore { symmetric: false, ..Restore::new(setting, &faults.map(|fault| (fault, u8::MAX))) };
+    let world = restore.init_states().remove(0);
+    let mut stage = Stage { restore, world, told: String::new(), round: 0, next_write_errs: [false; NODES] };
+    stage.title(&scenario);
+    let ending = stage.run(&scenario.events)?;
+    let _ = writeln!(stage.told, "\nends: {ending:?}");
+    let breaches: Vec<_> = Breach::ALL.iter().filter(|breach| stage.world.has(**breach)).map(|b| b.name()).collect();
+    if ending == scenario.ends && breaches.is_empty() {
+        Ok(stage.told)
+    } else {
+        Err(format!("expected {:?}, came to {ending:?}, breaches {breaches:?}\n{}", scenario.ends, stage.told))
+    }
+}
+
+impl Stage {
+    fn title(&mut self, scenario: &Scenario) {
+        let _ = writeln!(self.told, "{}\n", scenario.title);
+        let heads: String = (0..NODES).map(|node| format!("{:<WIDTH$}", format!("m{node}"))).collect();
+        let _ = writeln!(self.told, "round  {}", heads.trim_end());
+    }
+
+    fn run(&mut self, events: &[Event]) -> Result<Ending, String> {
+        let mut events = events.iter().peekable();
+        let (mut since_event, mut idle) = (0, 0);
+        while self.round < ROUNDS {
+            while let Some(event) = events.next_if(|event| self.is_due(event, since_event)) {
+                self.happen(&event.does)?;
+                since_event = 0;
+                idle = 0;
+            }
+            self.round += 1;
+            since_event += 1;
+            let moved = self.play_round();
+            idle = if moved { 0 } else { idle + 1 };
+            if self.world.is_well_ended(&self.restore.setting) && events.peek().is_none() {
+                return Ok(if self.world.bucket.decision == Some(Verdict::Commit) {
+                    Ending::Committed
+                } else {
+                    Ending::RolledBack
+                });
+            }
+            let waits_for_event = events.peek().is_some_and(|event| event.after.is_some());
+            if idle >= PATIENCE && !waits_for_event {
+                if !self.time_out() {
+                    return match events.peek() {
+                        Some(event) => Err(format!("{event:?} never came\n{}", self.told)),
+                        None => Ok(Ending::InDoubt),
+                    };
+                }
+                idle = 0;
+            }
+        }
+        Err(format!("no end after {ROUNDS} rounds\n{}", self.told))
+    }
+
+    fn is_due(&self, event: &Event, since_event: usize) -> bool {
+        let is_so = event.when.as_ref().is_none_or(|when| self.holds(when));
+        is_so && event.after.is_none_or(|rounds| since_event >= rounds)
+    }
+
+    fn holds(&self, when: &str) -> bool {
+        match when.split_once(" is ") {
+            Some(("Commit", "in flight")) => self.world.bucket.flying.commit,
+            Some(("Rollback", "in flight")) => self.world.bucket.flying.rollback,
+            Some((node, "Verified")) => node_number(node).is_ok_and(|node| self.world.bucket.marks[node].verified),
+            Some((node, phase)) => {
+                let is_in = |node: usize| format!("{:?}", self.world.nodes[node].ledger.phase()) == phase;
+                node_number(node).is_ok_and(is_in)
+            }
+            None => false,
+        }
+    }
+
+    /// Every node takes one step; true if any did.
+    fn play_round(&mut self) -> bool {
+        let mut cells: [String; NODES] = Default::default();
+        let mut moved = false;
+        for (node, cell) in cells.iter_mut().enumerate() {
+            let (did, words) = self.step(node);
+            moved |= did;
+            *cell = words;
+        }
+        if moved {
+            let cells: String = cells.iter().map(|cell| format!("{:<WIDTH$}", clip(cell))).collect();
+            let _ = writeln!(self.told, "{:>5}  {}", self.round, cells.trim_end());
+        }
+        moved
+    }
+
+    fn step(&mut self, node: usize) -> (bool, String) {
+        let number = node as u8;
+        let restore = self.restore.clone();
+        for action in [Action::Guard(number), Action::Rejoin(number)] {
+            if node >= restore.setting.members && self.try_now(action) {
+                let runs = self.world.nodes[node].host.control_plane;
+                let words = if runs { "starts etcd and API server" } else { "held, or re-initialised" };
+                return (true, words.to_owned());
+            }
+        }
+        if node >= restore.setting.members || !self.world.nodes[node].up {
+            return (false, if node < restore.setting.members { "(off)".to_owned() } else { String::new() });
+        }
+        if self.try_now(Action::SealOrder(number)) {
+            return (true, "seals the order".to_owned());
+        }
+        for action in [Action::Ask(number), Action::Testify(number), Action::Judge, Action::TellWord(number)] {
+            if self.world.hand.is_some() && self.try_now(action) {
+                return (true, format!("by hand: {action:?}"));
+            }
+        }
+        if self.world.nodes[node].sealed.is_none() {
+            return (false, String::new());
+        }
+        let (decision, _) = restore.look(&self.world, node, false);
+        let words = words_of(&decision.next);
+        let publishes = self.publish(node);
+        let writes = matches!(decision.next, Next::Propose(_));
+        let errs = writes && std::mem::take(&mut self.next_write_errs[node]);
+        let action = if errs {
+            Action::LookAndErr { node: number, late: false }
+        } else {
+            Action::Look { node: number, late: false }
+        };
+        let did = restore.apply(&mut self.world, action);
+        self.world.check(&restore.setting);
+        let words = match (publishes, did, errs) {
+            (_, true, true) => format!("{words}: the write errs"),
+            (Some(mark), false, _) => format!("marks {mark}"),
+            (_, _, _) => words,
+        };
+        (did || publishes.is_some(), words)
+    }
+
+    /// Does it where it changes anything; says whether it did, and looks for breaches.
+    fn try_now(&mut self, action: Action) -> bool {
+        let mut next = self.world.clone();
+        let did = self.restore.apply(&mut next, action);
+        if did {
+            next.check(&self.restore.setting);
+            self.world = next;
+        }
+        did
+    }
+
+    /// Writes the mark that is due and not there; its name.
+    fn publish(&mut self, node: usize) -> Option<&'static str> {
+        let (decision, _) = self.restore.look(&self.world, node, false);
+        let before = self.world.bucket.clone();
+        let restore = self.restore.clone();
+        restore.apply(&mut self.world, Action::Publish(node as u8));
+        decision.mark.filter(|_| self.world.bucket != before).map(|claim| claim.step().as_str())
+    }
+
+    /// Time runs out for the first that waits; true if it made a difference.
+    fn time_out(&mut self) -> bool {
+        let restore = self.restore.clone();
+        for node in 0..restore.setting.members {
+            let is_awake = self.world.nodes[node].up && self.world.nodes[node].sealed.is_some();
+            if is_awake && restore.apply(&mut self.world, Action::Look { node: node as u8, late: true }) {
+                let _ = writeln!(self.told, "{:>5}  * the deadline of m{node} passes", self.round);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn happen(&mut self, what: &str) -> Result<(), String> {
+        let _ = writeln!(self.told, "{:>5}  * {what}", self.round);
+        let words: Vec<&str> = what.split_whitespace().collect();
+        let node = |text: &str| node_number(text).map(|node| node as u8);
+        let action = match words.as_slice() {
+            ["power", "off", name] => Action::PowerOff(node(name)?),
+            ["kill", "executor", name] => Action::KillExecutor(node(name)?),
+            ["boot", name] => Action::Boot(node(name)?),
+            ["turn", "on", name] => Action::TurnOnLost(node(name)?),
+            ["store", "away"] => Action::StoreAway,
+            ["store", "away", "for", name] => Action::Cut(node(name)?),
+            ["store", "back"] => Action::StoreBack,
+            ["store", "back", "for", name] => Action::Uncut(node(name)?),
+            ["cancel", "on", name] => Action::Cancel(node(name)?),
+            ["release", name] => Action::Release(node(name)?),
+            ["decide", "by", "hand"] => Action::AskByHand,
+            ["Commit", "lands"] => Action::LandDecision(Verdict::Commit),
+            ["Rollback", "lands"] => Action::LandDecision(Verdict::Rollback),
+            ["next", "write", "errs", "on", name] => {
+                self.next_write_errs[node_number(name)?] = true;
+                return Ok(());
+            }
+            _ => return Err(format!("{what:?} is nothing that can happen; see the shipped scenarios")),
+        };
+        let restore = self.restore.clone();
+        if restore.apply(&mut self.world, action) {
+            Ok(())
+        } else {
+            Err(format!("{what:?} changes nothing\n{}", self.told))
+        }
+    }
+}
+
+fn node_number(name: &str) -> Result<usize, String> {
+    let number = name.strip_prefix('m').and_then(|digits| digits.parse().ok());
+    number.filter(|number| *number < NODES).ok_or_else(|| format!("{name:?} is no node: m0, m1, m2"))
+}
+
+fn clip(words: &str) -> String {
+    words.chars().take(WIDTH - 2).collect()
+}
+
+fn words_of(next: &Next) -> String {
+    match next {
+        Next::Record(Record::Left { reason }) => format!("journal: Left ({})", leave_words(*reason)),
+        Next::Record(Record::Learned { verdict, from }) => format!("journal: Learned {verdict} from {from:?}"),
+        Next::Record(Record::Attempted { verdict }) => format!("journal: Attempted {verdict}"),
+        Next::Record(Record::Ended { restore_id: _, outcome }) => format!("journal: Ended, {outcome:?}"),
+        Next::Record(record) => {
+            let name = format!("{record:?}");
+            format!("journal: {}", name.split([' ', '{']).next().unwrap_or_default())
+        }
+        Next::Carry(effect) => effect.to_string(),
+        Next::Propose(verdict) => format!("writes decision {verdict}"),
+        Next::Wait(Wait::Doubt) => "IN DOUBT: the store does not answer".to_owned(),
+        Next::Wait(wait) => wait.to_string(),
+        Next::Rest(outcome) => format!("done: {outcome:?}"),
+    }
+}

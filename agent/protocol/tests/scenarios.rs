@@ -1,0 +1,31 @@
+//! Every shipped scenario ends as its file says.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
+
+#[path = "world/cluster.rs"]
+mod cluster;
+#[path = "world/model.rs"]
+mod model;
+#[path = "../examples/simulate/play.rs"]
+mod play;
+
+use std::path::Path;
+
+#[test]
+fn every_shipped_scenario_ends_as_it_says() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/scenarios");
+    let mut played = 0;
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let told = play::play(&std::fs::read_to_string(&path).unwrap());
+        println!("{}\n{}", path.display(), told.as_ref().unwrap_or_else(|error| panic!("{}: {error}", path.display())));
+        played += 1;
+    }
+    assert!(played >= 5, "{played}");
+}
+
+#[test]
+fn a_scenario_that_ends_otherwise_fails() {
+    let text = "title: x\nends: RolledBack\n";
+    assert!(play::play(text).unwrap_err().contains("came to Committed"));
+    assert!(play::play("title: x\nends: Committed\nevents: [{do: pray}]\n").unwrap_err().contains("pray"));
+}
