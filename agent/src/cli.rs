@@ -7,6 +7,8 @@ use clap_complete::Shell;
 
 use crate::archives::ArchiveCommand;
 use crate::daemon::config::AgentArguments;
+use crate::etcd_pod::settings::PodArguments;
+use crate::node_cli::{NodeCommand, PodAction};
 use lifeboat_process::version::VERSION;
 
 /// Backup and restore of the etcd of self-hosted Kubernetes control planes.
@@ -32,11 +34,37 @@ pub enum Command {
         #[arg(long, env = "LIFEBOAT_STATE_DIR", default_value = "/var/lib/lifeboat")]
         state_dir: PathBuf,
     },
+    /// Backup and restore of this master's etcd; needs no API server.
+    #[command(subcommand)]
+    Etcd(Box<NodeCommand>),
+    /// Run etcd under supervision (`lifeboat etcd-pod -- etcd …`), or put that into this master's manifest.
+    EtcdPod(Box<PodCommand>),
+    /// Become another program that ends with its parent; for lifeboat itself.
+    #[command(hide = true, name = crate::host::child::WITH_PARENT)]
+    WithParent {
+        /// Process id of the parent.
+        parent: i32,
+        /// Program and arguments.
+        #[arg(last = true, required = true)]
+        line: Vec<std::ffi::OsString>,
+    },
     /// Print completion for a shell, such as `source <(lifeboat completion bash)`.
     Completion {
         /// Which shell.
         shell: Shell,
     },
+}
+
+/// The supervisor, or what is to be done with it.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct PodCommand {
+    /// What to do; without it, run etcd.
+    #[command(subcommand)]
+    pub action: Option<PodAction>,
+    /// How to run etcd.
+    #[command(flatten)]
+    pub run: PodArguments,
 }
 
 #[cfg(test)]

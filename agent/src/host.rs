@@ -5,6 +5,8 @@
 
 pub mod arguments;
 pub mod certificate;
+pub mod child;
+pub mod crash_point;
 pub mod crashsafe;
 pub mod discovery;
 pub mod divergence;

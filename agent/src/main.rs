@@ -8,24 +8,34 @@ mod catalog;
 mod cli;
 mod daemon;
 mod etcd;
+mod etcd_pod;
 mod host;
 mod keeping;
 mod keyring;
 mod location;
 mod manifest;
+mod node_cli;
+mod rejoin;
+mod restore_engine;
+mod snapshot_file;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
-use lifeboat_process::logging::start_logging;
+use lifeboat_process::logging::{LogArguments, start_logging};
 use lifeboat_process::signals::stop_on_signal;
+use tokio_util::sync::CancellationToken;
 
 use crate::archives::{ArchiveCommand, run_archive_command};
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, PodCommand};
 use crate::daemon::config::{AgentArguments, Config};
+use crate::etcd_pod::settings::{PodArguments, read_settings};
+use crate::etcd_pod::supervise::supervise;
+use crate::host::child::become_program;
 use crate::host::keys::{KeyDirectory, KeysError};
+use crate::node_cli::{NodeCommand, run_node_command, run_pod_action};
 
 /// Reading, verifying, compressing and uploading go on at once; every further thread costs memory.
 const WORKER_THREADS: usize = 2;
@@ -35,6 +45,19 @@ fn main() -> ExitCode {
         Command::Agent(arguments) => run_agent(*arguments),
         Command::Backup(command) => run_on_archives(*command),
         Command::Keygen { state_dir } => make_host_key(&state_dir),
+        Command::Etcd(command) => run_on_node(*command),
+        Command::EtcdPod(command) => match *command {
+            PodCommand { action: Some(action), run: _ } => run_to_end(async |_| {
+                let ran = run_pod_action(action, &mut std::io::stdout()).await;
+                ran.map_err(|error| (error.exit_code(), error.to_string()))
+            }),
+            PodCommand { action: None, run } => run_etcd(run),
+        },
+        Command::WithParent { parent, line } => {
+            let error = become_program(parent, &line);
+            let _ = writeln!(std::io::stderr(), "lifeboat: {line:?}: {error}");
+            ExitCode::FAILURE
+        }
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut std::io::stdout());
             ExitCode::SUCCESS
@@ -43,11 +66,25 @@ fn main() -> ExitCode {
 }
 
 fn run_on_archives(command: ArchiveCommand) -> ExitCode {
+    run_to_end(async |cancel| {
+        let ran = run_archive_command(command, &mut std::io::stdout(), &cancel).await;
+        ran.map_err(|error| (error.exit_code(), error.to_string()))
+    })
+}
+
+fn run_on_node(command: NodeCommand) -> ExitCode {
+    run_to_end(async |cancel| {
+        let ran = run_node_command(command, &mut std::io::stdout(), &cancel).await;
+        ran.map_err(|error| (error.exit_code(), error.to_string()))
+    })
+}
+
+/// Runs a command of the command line; its words go to standard error, its code to the shell.
+fn run_to_end(command: impl AsyncFnOnce(CancellationToken) -> Result<(), (u8, String)>) -> ExitCode {
     let ran = runtime().map_err(|error| (1, format!("{error:#}"))).and_then(|runtime| {
         runtime.block_on(async {
             let cancel = stop_on_signal().map_err(|error| (1, error.to_string()))?;
-            let ran = run_archive_command(command, &mut std::io::stdout(), &cancel).await;
-            ran.map_err(|error| (error.exit_code(), error.to_string()))
+            command(cancel).await
         })
     });
     match ran {
@@ -70,6 +107,24 @@ fn make_host_key(state_dir: &std::path::Path) -> ExitCode {
             ExitCode::from(if matches!(error, KeysError::Exists(_)) { 4 } else { 1 })
         }
     }
+}
+
+/// Runs etcd under supervision. One thread: the kernel ends etcd with the thread that started it.
+fn run_etcd(arguments: PodArguments) -> ExitCode {
+    let log = LogArguments { log_format: None, log_level: "info".to_owned() };
+    let _ = start_logging(&log);
+    let ran = read_settings(arguments).and_then(|settings| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let ran = runtime.block_on(supervise(settings));
+        // A restore that was asked to stop ends by itself, where it does no harm.
+        runtime.shutdown_timeout(std::time::Duration::from_secs(20));
+        ran
+    });
+    ran.unwrap_or_else(|words| {
+        let _ = writeln!(std::io::stderr(), "lifeboat: {words}");
+        ExitCode::FAILURE
+    })
 }
 
 fn run_agent(arguments: AgentArguments) -> ExitCode {

@@ -16,6 +16,12 @@ impl ContentHash {
         Self(self.0.wrapping_add(other.0))
     }
 
+    /// What is left without a part of it.
+    #[must_use]
+    pub fn minus(self, part: Self) -> Self {
+        Self(self.0.wrapping_sub(part.0))
+    }
+
     /// The hash of one entry. Lengths come from u32 fields of the page, so they always fit.
     pub fn of_entry(key: &[u8], value: &[u8]) -> Self {
         let mut hasher = Xxh3::with_seed(0);

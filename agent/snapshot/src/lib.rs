@@ -15,6 +15,7 @@ mod record;
 mod revision;
 mod trailer;
 mod verifier;
+mod wal_head;
 mod walk;
 
 pub use content_hash::ContentHash;
@@ -22,3 +23,4 @@ pub use error::SnapshotError;
 pub use facts::{Content, Database, Facts, SnapshotMember};
 pub use hash_kv::{HashKv, HashKvError, MemoryScratch, SEEN_BYTES, Scratch};
 pub use verifier::{Level, Options, Verifier, verify_reader};
+pub use wal_head::{WAL_HEAD_BYTES, WalHead, parse_wal_head};

@@ -80,7 +80,7 @@ impl MemberClient {
     }
 
     /// The library's client, for short calls.
-    pub(super) fn inner(&self) -> Client {
+    pub(crate) fn inner(&self) -> Client {
         self.client.clone()
     }
 
@@ -91,7 +91,7 @@ impl MemberClient {
     }
 
     /// Bounds a short call and puts its errors into words.
-    pub(super) async fn bounded<T>(
+    pub(crate) async fn bounded<T>(
         &self,
         call: impl Future<Output = Result<T, etcd_client::Error>>,
     ) -> Result<T, EtcdError> {

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use self::credentials::{credential_candidates, read_api_server};
+pub use self::endpoint::choose_endpoint as own_endpoint;
 use self::etcd::read_etcd;
 pub use self::etcd::wanted_config_file;
 use self::kublr::KublrFiles;
@@ -164,6 +165,8 @@ pub struct Discovery {
     pub platform: Platform,
     /// The manifest that starts etcd.
     pub manifest: Option<PathBuf>,
+    /// Whether that manifest starts etcd under lifeboat's supervisor.
+    pub is_supervised: bool,
     /// etcd's `--name`.
     pub name: Option<String>,
     /// Data directory.
@@ -217,6 +220,7 @@ pub fn discover(facts: &HostFacts, overrides: &Overrides) -> Discovery {
     found.platform = platform_of(facts, etcd.as_ref(), &mut found.remarks);
     if let Some(server) = &etcd {
         found.manifest = Some(facts.manifest_dir.join(&server.file));
+        found.is_supervised = server.container.is_supervised();
         read_etcd(server, facts, &mut found);
     } else {
         found.problems.push(no_etcd_words(facts, found.platform));

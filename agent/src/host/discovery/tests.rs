@@ -50,6 +50,7 @@ fn kubeadm_as_it_comes_is_understood_whole() {
     let expected = Discovery {
         platform: Platform::StaticPods,
         manifest: Some("/etc/kubernetes/manifests/etcd.yaml".into()),
+        is_supervised: false,
         name: Some("master-1".into()),
         data_dir: Some("/var/lib/etcd".into()),
         volume: Some("/var/lib/etcd".into()),
@@ -359,6 +360,7 @@ fn a_manifest_with_our_supervisor_is_read_like_the_one_without() {
     plain.sources.clear();
     let mut supervised = seen("kubeadm/v1.35-supervised");
     supervised.sources.clear();
+    assert!(std::mem::take(&mut supervised.is_supervised));
     assert_eq!(supervised, plain);
 }
 

@@ -1,0 +1,172 @@
+//! Puts the supervisor into a static pod's manifest, or takes it out: by whole lines with a mark at their end, so that
+//! taking them out leaves every other byte as it is, also what was edited meanwhile. Pure.
+
+use std::path::Path;
+
+use crate::host::static_pod::{StaticPod, parse_static_pod};
+
+/// End of every line that is ours.
+const MARK: &str = " # lifeboat etcd-pod";
+/// Name of the volume.
+const VOLUME: &str = "lifeboat";
+
+/// What goes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Insertion {
+    /// Directory of program and tools, on the host and in the container.
+    pub directory: String,
+    /// Flags of the supervisor.
+    pub flags: Vec<String>,
+}
+
+/// The manifest with the supervisor in front of etcd.
+///
+/// # Errors
+/// It is there already, or the manifest is not written in the way that is understood: words.
+pub fn insert(text: &str, insertion: &Insertion) -> Result<String, String> {
+    let Insertion { directory, flags } = insertion;
+    if text.contains(MARK) {
+        return Err("the supervisor is in the manifest already".to_owned());
+    }
+    let before = parse_static_pod(text).map_err(|error| format!("the manifest is not readable: {error}"))?;
+    let container = before.container_running("etcd").ok_or("the manifest runs no etcd")?;
+    if container.program() != Some("etcd") {
+        return Err("the manifest starts etcd through something else: put the supervisor in by hand, as `lifeboat etcd-pod -- etcd \
+                    …`"
+            .to_owned());
+    }
+    let first = container.words().next().map(String::as_str).unwrap_or_default().to_owned();
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+    let at = position(&lines, |line| item(line) == Some(first.as_str()))
+        .ok_or("etcd's command is not written as one item a line; put the supervisor in by hand")?;
+    let indent = indent_of(&lines[at]);
+    let program = format!("{directory}/bin/lifeboat");
+    let mut words = vec![program, "etcd-pod".to_owned()];
+    words.extend(flags.iter().cloned());
+    words.push("--".to_owned());
+    let ours: Vec<String> = words.iter().map(|word| format!("{indent}- \"{word}\"{MARK}\n")).collect();
+    lines.splice(at..at, ours);
+    for (key, entry) in [
+        (
+            "volumeMounts:",
+            vec![format!("name: {VOLUME}"), format!("mountPath: {directory}"), "readOnly: true".to_owned()],
+        ),
+        ("volumes:", vec![format!("name: {VOLUME}"), format!("hostPath: {{path: {directory}, type: Directory}}")]),
+    ] {
+        let found: Vec<usize> = (0..lines.len()).filter(|&at| lines[at].trim_end().trim_start() == key).collect();
+        let [at] = found[..] else {
+            return Err(format!(
+                "the manifest has not exactly one {key} in block style; put the supervisor in by hand"
+            ));
+        };
+        let next = lines.get(at + 1).filter(|line| line.trim_start().starts_with("- "));
+        let indent = next.map(|line| indent_of(line)).ok_or_else(|| format!("{key} is not in block style"))?;
+        let ours = entry.iter().enumerate().map(|(number, field)| {
+            let lead = if number == 0 { "- " } else { "  " };
+            format!("{indent}{lead}{field}{MARK}\n")
+        });
+        lines.splice(at + 1..at + 1, ours.collect::<Vec<_>>());
+    }
+    let after = lines.concat();
+    check(&before, &after, directory)?;
+    Ok(after)
+}
+
+/// The manifest without the supervisor.
+///
+/// # Errors
+/// It is not there, or what is left is no manifest: words.
+pub fn remove(text: &str) -> Result<String, String> {
+    if !text.contains(MARK) {
+        return Err("the supervisor is not in the manifest".to_owned());
+    }
+    let rest: String =
+        text.split_inclusive('\n').filter(|line| !line.trim_end().ends_with(MARK.trim_start())).collect();
+    let pod = parse_static_pod(&rest).map_err(|error| format!("what is left is no manifest: {error}"))?;
+    match pod.container_running("etcd") {
+        Some(container) if !container.is_supervised() => Ok(rest),
+        Some(_) => Err("the supervisor was also put in by hand; take it out by hand".to_owned()),
+        None => Err("what is left runs no etcd".to_owned()),
+    }
+}
+
+/// Whether the changed manifest means the old one with the supervisor, and nothing else.
+fn check(before: &StaticPod, after: &str, directory: &str) -> Result<(), String> {
+    let strange = || "the changed manifest would not mean what it should; put the supervisor in by hand".to_owned();
+    let changed = parse_static_pod(after).map_err(|_| strange())?;
+    let (Some(old), Some(new)) = (before.container_running("etcd"), changed.container_running("etcd")) else {
+        return Err(strange());
+    };
+    let is_same_command = new.is_supervised() && old.words().eq(new.words()) && old.env == new.env;
+    let mounted = changed.host_path(new, Path::new(directory));
+    let is_mounted = mounted.is_ok_and(|path| path == Path::new(directory));
+    let volumes = changed.volumes.len() == before.volumes.len() + 1;
+    let others = changed.containers.len() == before.containers.len() && new.mounts.len() == old.mounts.len() + 1;
+    if is_same_command && is_mounted && volumes && others { Ok(()) } else { Err(strange()) }
+}
+
+fn position(lines: &[String], wanted: impl Fn(&str) -> bool) -> Option<usize> {
+    lines.iter().position(|line| wanted(line))
+}
+
+/// The text of a line that is one plain item of a list.
+fn item(line: &str) -> Option<&str> {
+    let text = line.trim().strip_prefix("- ")?.trim();
+    Some(text.trim_matches(['"', '\'']))
+}
+
+fn indent_of(line: &str) -> String {
+    line[..line.len() - line.trim_start().len()].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insertion() -> Insertion {
+        Insertion { directory: "/opt/lifeboat".into(), flags: vec!["--volume=/var/lib/etcd".into()] }
+    }
+
+    fn corpus(name: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+        std::fs::read_to_string(path).unwrap()
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_byte_for_byte() {
+        for name in ["v1.24", "v1.28-joined", "v1.31", "v1.34", "v1.35", "v1.35-joined", "v1.35-tuned", "v1.37"] {
+            let text = corpus(&format!("kubeadm/{name}/etcd.yaml"));
+            let inside = insert(&text, &insertion()).unwrap();
+            let pod = parse_static_pod(&inside).unwrap();
+            let container = pod.container_running("etcd").unwrap();
+            assert!(container.is_supervised(), "{name}");
+            assert_eq!(container.command[..2], ["/opt/lifeboat/bin/lifeboat", "etcd-pod"]);
+            assert_eq!(remove(&inside).unwrap(), text, "{name}");
+            assert!(insert(&inside, &insertion()).is_err() && remove(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn what_was_edited_meanwhile_stays() {
+        let text = corpus("kubeadm/v1.35/etcd.yaml");
+        let edited = |text: &str| text.replace("--snapshot-count=10000", "--snapshot-count=5000");
+        let inside = edited(&insert(&text, &insertion()).unwrap());
+        assert_eq!(remove(&inside).unwrap(), edited(&text));
+    }
+
+    #[test]
+    fn a_manifest_in_another_style_is_left_to_its_owner() {
+        for text in [
+            "spec: {containers: [{name: etcd, command: [etcd]}], volumes: []}",
+            "spec:\n  containers:\n  - name: etcd\n    command: [etcd, --name=a]\n    volumeMounts:\n    - {name: d, mountPath: /d}\n  volumes:\n  - {name: d, hostPath: {path: /d}}\n",
+            "spec:\n  containers:\n  - name: etcd\n    command:\n    - sh\n    - -c\n    - exec etcd\n",
+            &corpus("kublr/etcd.manifest"),
+        ] {
+            let words = insert(text, &insertion());
+            assert!(
+                words.as_ref().is_err_and(|words| words.contains("by hand"))
+                    || words.is_ok_and(|text| text.contains("etcd-pod"))
+            );
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Places where a test kills this process, to prove that a power cut there does no harm. Nothing in a release build.
+//!
+//! `LIFEBOAT_CRASH_FILE` names a file that holds the name of a point; it is removed when the process kills itself there,
+//! so that the next run gets on.
+
+/// Steps of everything destructive, in the order they are met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// The file is proven, nothing is unpacked.
+    FileIsProven,
+    /// The tool has unpacked the file.
+    FileIsUnpacked,
+    /// What was unpacked is proven and on disk.
+    StagingIsProven,
+    /// The locks are held, nothing is written down.
+    BeforeSwapIsWritten,
+    /// The journal says what is to be exchanged.
+    SwapIsWritten,
+    /// A separate WAL is exchanged.
+    WalIsSwapped,
+    /// The data is exchanged.
+    MemberIsSwapped,
+    /// The old data has its name.
+    OldIsKept,
+    /// The journal says that all is exchanged.
+    SwapIsDone,
+    /// The result is written.
+    ResultIsWritten,
+    /// `restore.db` is gone, its order is not.
+    FileIsGone,
+    /// Re-initialising is decided and written down.
+    RejoinIsWritten,
+    /// etcd is stopped for it.
+    RejoinStopped,
+    /// The member is removed from the cluster.
+    RejoinRemoved,
+    /// It is added again.
+    RejoinAdded,
+    /// Its old data is out of the way.
+    RejoinMovedAside,
+    /// It runs as a learner.
+    RejoinStarted,
+    /// It votes.
+    RejoinPromoted,
+    /// The journal says that it is done.
+    RejoinDone,
+}
+
+/// Kills this process if a test wants it here.
+#[cfg(debug_assertions)]
+pub fn crash_point(point: CrashPoint) {
+    let Some(file) = std::env::var_os("LIFEBOAT_CRASH_FILE") else { return };
+    if std::fs::read_to_string(&file).is_ok_and(|wanted| wanted.trim() == format!("{point:?}")) {
+        let _ = std::fs::remove_file(&file);
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        // The signal ends every thread; this one must not get further before it does.
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Does nothing.
+#[cfg(not(debug_assertions))]
+pub const fn crash_point(_: CrashPoint) {}

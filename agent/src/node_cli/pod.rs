@@ -1,0 +1,96 @@
+//! `etcd-pod install|uninstall`: puts the supervisor into this master's manifest of etcd, or takes it out. Writes one file,
+//! at which the kubelet restarts etcd.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::NodeError;
+use super::node::{Node, NodeArguments};
+use super::shown::{Format, print};
+use crate::etcd::status::fetch_member;
+use crate::etcd_pod::manifest_edit::{Insertion, insert, remove};
+use crate::host::crashsafe;
+use crate::rejoin::quorum::client_urls;
+
+/// Where program and tools are, on the host and in etcd's container.
+const DIRECTORY: &str = "/opt/lifeboat";
+
+/// The supervisor and this master's manifest.
+#[derive(Debug, clap::Subcommand)]
+pub enum PodAction {
+    /// Put the supervisor into this master's manifest of etcd; the kubelet restarts etcd then.
+    Install(ManifestArguments),
+    /// Take it out again, every other byte left as it is; the kubelet restarts etcd then.
+    Uninstall(ManifestArguments),
+}
+
+/// Flags of both.
+#[derive(Debug, clap::Args)]
+pub struct ManifestArguments {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    /// The node.
+    #[command(flatten)]
+    node: NodeArguments,
+}
+
+/// Does it.
+///
+/// # Errors
+/// Why the manifest was left as it is.
+pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> Result<(), NodeError> {
+    let (is_install, ManifestArguments { output, node }) = match action {
+        PodAction::Install(arguments) => (true, arguments),
+        PodAction::Uninstall(arguments) => (false, arguments),
+    };
+    let node = Node::discover(node).await?;
+    let found = node.discovery();
+    let manifest = found.manifest.as_ref().ok_or_else(|| NodeError::Refused(found.problems.join("; ")))?;
+    let path = node.options.root.resolve(manifest);
+    let failed = |error: std::io::Error| NodeError::Failed(format!("{} cannot be read: {error}", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o7777;
+    let (changed, words) = if is_install {
+        check_program(&node)?;
+        let insertion = Insertion { directory: DIRECTORY.to_owned(), flags: flags(&node).await? };
+        (insert(&text, &insertion), "etcd is restarted under lifeboat's supervisor by the kubelet")
+    } else {
+        (remove(&text), "etcd is restarted without lifeboat's supervisor by the kubelet")
+    };
+    let changed = changed.map_err(|words| NodeError::Refused(format!("{}: {words}", path.display())))?;
+    crashsafe::replace(&path, changed.as_bytes(), mode)?;
+    let value = json!({"manifest": path, "installed": is_install});
+    Ok(print(out, output, &format!("{} is changed: {words}; one master at a time\n", path.display()), &value)?)
+}
+
+/// The program must be where the container will look for it.
+fn check_program(node: &Node) -> Result<(), NodeError> {
+    let program = PathBuf::from(DIRECTORY).join("bin/lifeboat");
+    let seen = node.options.root.resolve(&program);
+    let is_there =
+        std::fs::metadata(&seen).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0);
+    if is_there {
+        return Ok(());
+    }
+    Err(NodeError::Refused(format!(
+        "{} is not there: copy this program to it, with mode 0755, on the host",
+        program.display()
+    )))
+}
+
+/// What the supervisor is told: where the control files are, and the other members for the day on which all else is lost.
+async fn flags(node: &Node) -> Result<Vec<String>, NodeError> {
+    let found = node.discovery();
+    let mount = found.volume_mount.as_ref().ok_or_else(|| {
+        NodeError::Refused("etcd's data volume is not known: see `lifeboat etcd validate`".to_owned())
+    })?;
+    let client = node.client().await?;
+    let status = fetch_member(&client).await?;
+    let mut flags = vec![format!("--volume={}", mount.display())];
+    flags.extend(client_urls(&status.members, &found.peer_urls).iter().map(|url| format!("--endpoint={url}")));
+    Ok(flags)
+}

@@ -1,0 +1,251 @@
+//! The other members, asked and told through their own client ports: members, health, the lock, changes of the members.
+//!
+//! Network. The only place that writes to etcd; what it writes is decided elsewhere.
+
+use std::collections::BTreeMap;
+
+use etcd_client::{
+    AlarmAction, AlarmType, Compare, CompareOp, GetOptions, MemberAddOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
+};
+
+use super::decision::{Cluster, Witness};
+use crate::etcd::client::{Endpoint, MemberClient, TlsFiles};
+use crate::etcd::error::EtcdError;
+use crate::etcd::status::{ClusterId, Member, MemberId, MemberStatus, fetch_member};
+
+/// The key of the lock: beside Kubernetes' own prefix, gone with its lease.
+const LOCK: &str = "lifeboat/reinitialize";
+/// Longer than any single step; a run that died is not waited for longer.
+const LOCK_SECONDS: i64 = 120;
+
+/// Ways to the other members.
+pub struct Quorum {
+    tls: Option<TlsFiles>,
+    endpoints: Vec<String>,
+}
+
+/// What somebody else holds.
+#[derive(Debug)]
+pub enum Locked {
+    /// The lock is ours.
+    Ours,
+    /// Somebody else's, by what they wrote into it.
+    Theirs(String),
+}
+
+impl Quorum {
+    /// Ways to the others, in any order; addresses of this node's own member are left out by who answers.
+    pub fn new(tls: Option<TlsFiles>, endpoints: Vec<String>) -> Self {
+        Self { tls, endpoints }
+    }
+
+    async fn client(&self, url: &str) -> Result<MemberClient, EtcdError> {
+        let tls = self.tls.clone().filter(|_| url.starts_with("https://"));
+        MemberClient::connect(&Endpoint { url: url.to_owned(), tls }).await
+    }
+
+    /// A client of the first other member that answers linearizably, so that a quorum is behind it.
+    ///
+    /// # Errors
+    /// None does.
+    pub async fn any(&self, own_urls: &[String]) -> Result<MemberClient, String> {
+        let mut complaints = Vec::new();
+        for url in &self.endpoints {
+            match self.linearizable(url).await {
+                Ok((client, status)) if !is_own(status.own(), own_urls) => return Ok(client),
+                Ok(_) => {}
+                Err(error) => complaints.push(error.to_string()),
+            }
+        }
+        if complaints.is_empty() {
+            return Err(
+                "no other member of the cluster is known: give their client URLs with `lifeboat etcd reinitialize \
+                        --endpoint URL` or with the supervisor's --endpoint"
+                    .to_owned(),
+            );
+        }
+        Err(format!("no other member answers with a quorum behind it: {}", complaints.join("; ")))
+    }
+
+    async fn linearizable(&self, url: &str) -> Result<(MemberClient, MemberStatus), EtcdError> {
+        let client = self.client(url).await?;
+        // Whoever answers this has caught up with a quorum, so the list of members it gives then is no older.
+        client.bounded(client.inner().get(LOCK, Some(GetOptions::new()))).await?;
+        let status = fetch_member(&client).await?;
+        Ok((client, status))
+    }
+
+    /// Asks for the members, and each of the others for its health.
+    ///
+    /// # Errors
+    /// There is no quorum to ask: words.
+    pub async fn observe(&self, own_urls: &[String]) -> Result<Cluster, String> {
+        let client = self.any(own_urls).await?;
+        let status = fetch_member(&client).await.map_err(|error| error.to_string())?;
+        let mut others = Vec::new();
+        for member in status.members.iter().filter(|member| !is_own(Some(member), own_urls)) {
+            let complaint = self.complaint(member, &status).await.err();
+            others.push(Witness { id: member.id, name: member.name.clone(), complaint });
+        }
+        Ok(Cluster { id: status.cluster_id, members: status.members, others })
+    }
+
+    /// Whether a member is healthy in the same cluster under the same leader.
+    async fn complaint(&self, member: &Member, seen: &MemberStatus) -> Result<(), String> {
+        let mut words = "it tells no client URL".to_owned();
+        for url in &member.client_urls {
+            match self.linearizable(url).await {
+                Ok((_, status)) if status.member_id != member.id => words = format!("{url} answers as another member"),
+                Ok((_, status)) if status.cluster_id != seen.cluster_id => {
+                    words = "it is of another cluster".to_owned()
+                }
+                Ok((_, status)) if status.leader_id != seen.leader_id => words = "it sees another leader".to_owned(),
+                Ok((_, status)) if status.own_alarms().any(|alarm| alarm == "CORRUPT") => {
+                    words = "etcd raised the alarm CORRUPT for it".to_owned();
+                }
+                Ok(_) => return Ok(()),
+                Err(error) => words = error.to_string(),
+            }
+        }
+        Err(words)
+    }
+
+    /// Takes the lock, or renews it.
+    ///
+    /// # Errors
+    /// etcd.
+    pub async fn lock(&self, client: &MemberClient, nonce: &str) -> Result<Locked, EtcdError> {
+        let lease = client.bounded(client.inner().lease_grant(LOCK_SECONDS, None)).await?.id();
+        let put = || TxnOp::put(LOCK, nonce, Some(PutOptions::new().with_lease(lease)));
+        let free = Compare::version(LOCK, CompareOp::Equal, 0);
+        let ours = Compare::value(LOCK, CompareOp::Equal, nonce);
+        let renew = TxnOp::txn(Txn::new().when([ours]).and_then([put()]).or_else([TxnOp::get(LOCK, None)]));
+        let txn = Txn::new().when([free]).and_then([put()]).or_else([renew]);
+        let answer = client.bounded(client.inner().txn(txn)).await?;
+        if answer.succeeded() {
+            return Ok(Locked::Ours);
+        }
+        for response in answer.op_responses() {
+            let TxnOpResponse::Txn(inner) = response else { continue };
+            if inner.succeeded() {
+                return Ok(Locked::Ours);
+            }
+            for response in inner.op_responses() {
+                if let TxnOpResponse::Get(found) = response {
+                    let holder = found.kvs().first().and_then(|kv| kv.value_str().ok()).unwrap_or("?");
+                    return Ok(Locked::Theirs(holder.split(' ').next().unwrap_or(holder).to_owned()));
+                }
+            }
+        }
+        Ok(Locked::Theirs("another master".to_owned()))
+    }
+
+    /// Gives the lock back, if it is ours.
+    pub async fn unlock(&self, client: &MemberClient, nonce: &str) {
+        let ours = Compare::value(LOCK, CompareOp::Equal, nonce);
+        let txn = Txn::new().when([ours]).and_then([TxnOp::delete(LOCK, None)]);
+        // Its lease ends it otherwise.
+        let _ = client.bounded(client.inner().txn(txn)).await;
+    }
+}
+
+fn is_own(member: Option<&Member>, own_urls: &[String]) -> bool {
+    member.is_some_and(|member| super::decision::own_entry(std::slice::from_ref(member), own_urls).is_some())
+}
+
+/// Removes a member.
+///
+/// # Errors
+/// etcd, whose words say why.
+pub async fn remove_member(client: &MemberClient, id: MemberId) -> Result<(), EtcdError> {
+    client.bounded(client.inner().member_remove(id.0)).await.map(drop)
+}
+
+/// Adds a member as a learner.
+///
+/// # Errors
+/// etcd, whose words say why.
+pub async fn add_learner(client: &MemberClient, peer_urls: &[String]) -> Result<(), EtcdError> {
+    let urls: Vec<String> = peer_urls.iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+    let options = MemberAddOptions::new().with_is_learner();
+    client.bounded(client.inner().member_add(urls, Some(options))).await.map(drop)
+}
+
+/// Makes a learner a voter; refused until it has caught up.
+///
+/// # Errors
+/// etcd, whose words say why.
+pub async fn promote(client: &MemberClient, id: MemberId) -> Result<(), EtcdError> {
+    client.bounded(client.inner().member_promote(id.0)).await.map(drop)
+}
+
+/// Hands the lead of the cluster to another member; asked of the leader itself.
+///
+/// # Errors
+/// etcd, whose words say why.
+pub async fn move_leader(leader: &MemberClient, to: MemberId) -> Result<(), EtcdError> {
+    leader.bounded(leader.inner().move_leader(to.0)).await.map(drop)
+}
+
+/// Takes back the alarms of a kind.
+///
+/// # Errors
+/// etcd, whose words say why.
+pub async fn disarm_nospace(client: &MemberClient) -> Result<u64, EtcdError> {
+    let listed = client.bounded(client.inner().alarm(AlarmAction::Get, AlarmType::None, None)).await?;
+    let mut taken = 0;
+    for alarm in listed.alarms().iter().filter(|alarm| alarm.alarm() == AlarmType::Nospace) {
+        let mut options = etcd_client::AlarmOptions::new();
+        options.with_member(alarm.member_id());
+        client.bounded(client.inner().alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(options))).await?;
+        taken += 1;
+    }
+    Ok(taken)
+}
+
+/// What a member says of itself; also a learner does, which lists no members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnStatus {
+    /// Its id.
+    pub id: MemberId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Whether it is a learner.
+    pub is_learner: bool,
+    /// Its newest revision.
+    pub revision: i64,
+}
+
+/// Asks a member for itself.
+///
+/// # Errors
+/// etcd.
+pub async fn fetch_own(client: &MemberClient) -> Result<OwnStatus, EtcdError> {
+    let status = client.bounded(client.inner().status()).await?;
+    let header = status.header().ok_or_else(|| EtcdError::Refused {
+        url: client.url().to_owned(),
+        words: "its status has no header".to_owned(),
+    })?;
+    Ok(OwnStatus {
+        id: MemberId(header.member_id()),
+        cluster: ClusterId(header.cluster_id()),
+        is_learner: status.is_learner(),
+        revision: header.revision(),
+    })
+}
+
+/// HashKV as two members must agree on it: hash, hashed revision, compacted revision.
+///
+/// # Errors
+/// etcd.
+pub async fn hash_kv(client: &MemberClient, revision: i64) -> Result<(u32, i64, i64), EtcdError> {
+    let answer = client.bounded(client.inner().hash_kv(revision)).await?;
+    Ok((answer.hash(), answer.hash_revision(), answer.compact_version()))
+}
+
+/// Client URLs of the other members, one entry each, for whoever remembers them.
+pub fn client_urls(members: &[Member], own_urls: &[String]) -> Vec<String> {
+    let others = members.iter().filter(|member| !is_own(Some(member), own_urls));
+    let urls: BTreeMap<&String, ()> = others.flat_map(|member| &member.client_urls).map(|url| (url, ())).collect();
+    urls.into_keys().cloned().collect()
+}

@@ -1,0 +1,297 @@
+//! One restore of this node from beginning to end: what `etcd-pod` does at etcd's start, and `etcd restore --perform`.
+//!
+//! Until the exchange is written down, every failure leaves the old data in place and `restore.db` renamed to
+//! `restore.db.failed`, which holds etcd until a human decides. From then on the way is forward only.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use jiff::Timestamp;
+
+use super::decision::{Next, Seen, decide_next, decide_tool};
+use super::error::RestoreError;
+use super::exchange::{self, Journal};
+use super::identity::read_wal_head;
+use super::layout::{PRIVATE, Place, RestoreId};
+use super::order::{Order, OrderDocument, short_code};
+use super::outcome::{RestoreResult, State};
+use super::proof::prove_snapshot;
+use super::stage::{Staging, Tools, stage};
+use super::standstill::{Lock, check_no_open_files, lock_database, lock_node};
+use crate::etcd::status::ClusterId;
+use crate::host::crash_point::{CrashPoint, crash_point};
+use crate::host::crashsafe;
+use crate::host::tools::find_restore_tool;
+
+/// What a restore needs to know.
+#[derive(Debug)]
+pub struct Job<'j> {
+    /// etcd's directories.
+    pub place: &'j Place,
+    /// Tools and versions.
+    pub tools: &'j Tools,
+    /// Set to give up, as long as that is possible.
+    pub stop: &'j AtomicBool,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub enum Done {
+    /// There was nothing to do.
+    Nothing,
+    /// A restore that failed holds etcd.
+    Held,
+    /// The data is the ordered one.
+    Restored {
+        /// What became of it.
+        result: Box<RestoreResult>,
+        /// The lock of the old data, which nothing must start on.
+        old: Option<Lock>,
+    },
+}
+
+/// Reads an order.
+///
+/// # Errors
+/// It is missing or unreadable.
+pub fn read_order(path: &Path) -> Result<Order, RestoreError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(RestoreError::NoOrder(path.with_extension("")));
+        }
+        Err(error) => return Err(RestoreError::disk("read", path)(error)),
+    };
+    let bad = |source| RestoreError::BadOrder { path: path.to_owned(), source };
+    Ok(OrderDocument::from_bytes(&bytes).map_err(bad)?.payload)
+}
+
+/// The digest of an order.
+///
+/// # Errors
+/// Never for an order that was read.
+pub fn digest_of(order: &Order, path: &Path) -> Result<String, RestoreError> {
+    order.digest().map_err(|source| RestoreError::BadOrder { path: path.to_owned(), source })
+}
+
+/// The cluster that the data belongs to.
+///
+/// # Errors
+/// The disk.
+pub fn live_cluster(place: &Place) -> Result<Option<ClusterId>, RestoreError> {
+    let wal = place.wal();
+    let head = read_wal_head(&wal).map_err(RestoreError::disk("read", &wal))?;
+    Ok(head.map(|head| ClusterId(head.cluster_id)))
+}
+
+/// Looks at the volume and decides.
+///
+/// # Errors
+/// Something cannot be read; then nothing may be started.
+pub fn look(place: &Place) -> Result<Next, RestoreError> {
+    let order = read_order(&place.order()).ok();
+    Ok(decide_next(&Seen {
+        has_file: exists(&place.restore_db())?,
+        has_failed: exists(&place.failed())?,
+        ordered: order.as_ref().map(Order::cluster_id),
+        live: live_cluster(place)?,
+        is_swapping: exchange::find_unfinished(place)?.is_some(),
+    }))
+}
+
+fn exists(path: &Path) -> Result<bool, RestoreError> {
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(RestoreError::disk("looked at", path)(error)),
+    }
+}
+
+/// Does what is to be done before etcd may start.
+///
+/// # Errors
+/// The restore failed. Unless the exchange was begun the old data is untouched and `restore.db` is renamed, except where it
+/// was only interrupted.
+pub fn perform(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
+    let place = job.place;
+    let next = look(place)?;
+    if next == Next::Start {
+        // A kill between removing the file and its order leaves the order; one that is being staged is another's.
+        if let Ok(order) = read_order(&place.order())
+            && live_cluster(place)? == Some(order.cluster_id())
+        {
+            remove(&place.order())?;
+        }
+        return Ok(Done::Nothing);
+    }
+    let _node = lock_node(place)?;
+    match next {
+        Next::Start => Ok(Done::Nothing),
+        Next::Hold => Ok(Done::Held),
+        Next::TidyUp => {
+            let order = read_order(&place.order())?;
+            say("the data is already that of the order; nothing is restored again");
+            tidy_up(place, &order, None)
+        }
+        Next::EndSwap => end_swap(place, say),
+        Next::Perform => match restore(job, say) {
+            Ok(done) => Ok(done),
+            Err(RestoreError::Interrupted) => Err(RestoreError::Interrupted),
+            Err(error) => {
+                if exchange::find_unfinished(place)?.is_none() {
+                    give_up(place, &error)?;
+                }
+                Err(error)
+            }
+        },
+    }
+}
+
+/// Proves, stages, exchanges.
+fn restore(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
+    let Job { place, tools, stop } = job;
+    let file = place.restore_db();
+    if !file.symlink_metadata().map_err(RestoreError::disk("looked at", &file))?.is_file() {
+        return Err(RestoreError::Layout(format!("{} is no regular file", file.display())));
+    }
+    let order = read_order(&place.order())?;
+    let digest = digest_of(&order, &place.order())?;
+    let id = RestoreId::of_digest(&digest);
+    let directory = place.restore(&id);
+    say(&format!("restoring {} by order {}", file.display(), short_code(&digest)));
+    result_of(&order, &digest, State::Staging, "the file is being proven and unpacked").write(&place.result())?;
+    let proven = prove_snapshot(&file, stop, |_| Ok(()))?;
+    order.check(&place.own, &proven.sha256)?;
+    say(&format!("the file is whole and sound: revision {}", proven.database.revision));
+    crash_point(CrashPoint::FileIsProven);
+    let minor = decide_tool(order.snapshot.etcd, tools.server).map_err(RestoreError::Version)?;
+    let tool = find_restore_tool(&tools.directory, minor).map_err(RestoreError::NoTool)?;
+    check_wal(place)?;
+    crashsafe::make_directory(&directory.root, 0o700)?;
+    exchange::try_exchange(&directory.root)?;
+    let staging =
+        Staging { place, directory: &directory, file: &file, proven: &proven, order: &order, tool: &tool, stop };
+    stage(&staging, say)?;
+    write_order(&directory.order(), &order)?;
+    let old = lock_database(&place.database())?;
+    let _new = lock_database(&directory.staged_member().join("snap/db"))?;
+    check_no_open_files(place)?;
+    result_of(&order, &digest, State::Swapping, "the new data takes the place of the old").write(&place.result())?;
+    let journal = exchange::begin(place, &id, &digest, Timestamp::now())?;
+    if let Err(error) = exchange::carry_out(place, &id, &journal) {
+        say(&format!("the exchange failed and is taken back: {error}"));
+        exchange::take_back(place, &id, &journal)?;
+        return Err(error);
+    }
+    exchange::end(place, &id, &journal)?;
+    tidy_up(place, &order, old)
+}
+
+/// A WAL of its own must lie in a directory that can be exchanged.
+///
+/// # Errors
+/// It does not.
+pub fn check_wal(place: &Place) -> Result<(), RestoreError> {
+    let Some(wal) = &place.wal_dir else { return Ok(()) };
+    if wal.starts_with(place.member()) {
+        return Err(RestoreError::Layout(format!("the WAL directory {} lies within etcd's own", wal.display())));
+    }
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let is_mount = mounts.lines().any(|line| line.split(' ').nth(4) == wal.to_str());
+    if is_mount {
+        return Err(RestoreError::Layout(format!(
+            "the WAL directory {} is a mount point, which cannot change places with another directory: restore by hand",
+            wal.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Ends an exchange that an earlier run began.
+fn end_swap(place: &Place, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
+    let Some((id, journal)) = exchange::find_unfinished(place)? else { return Ok(Done::Nothing) };
+    say("an exchange of the data was begun and is ended now");
+    let order = read_order(&place.restore(&id).order())?;
+    // Whichever of the two is in use now: nothing may run on it.
+    let _live = lock_database(&place.database())?;
+    check_no_open_files(place)?;
+    let Journal { order_digest, .. } = &journal;
+    result_of(&order, order_digest, State::Swapping, "the new data takes the place of the old")
+        .write(&place.result())?;
+    exchange::carry_out(place, &id, &journal)?;
+    let old = exchange::end(place, &id, &journal)?;
+    drop(_live);
+    let lock = match old {
+        Some(old) => lock_database(&old.join("member/snap/db"))?,
+        None => None,
+    };
+    tidy_up(place, &order, lock)
+}
+
+/// Says what was done and takes the control files away, in an order that a kill at any place does no harm to.
+fn tidy_up(place: &Place, order: &Order, old: Option<Lock>) -> Result<Done, RestoreError> {
+    let digest = digest_of(order, &place.order())?;
+    let id = RestoreId::of_digest(&digest);
+    let mut result = result_of(order, &digest, State::Restored, "the data was restored");
+    let kept = place.restore(&id).old();
+    result.old_data = kept.exists().then(|| kept.strip_prefix(&place.data_dir).unwrap_or(&kept).to_owned());
+    let earlier = RestoreResult::read(&place.result()).ok().flatten();
+    if let Some(earlier) = earlier.filter(|earlier| earlier.order_digest == result.order_digest) {
+        result.start_time = earlier.start_time;
+    }
+    result.completion_time = Some(Timestamp::now());
+    result.write(&place.result())?;
+    crash_point(CrashPoint::ResultIsWritten);
+    for path in [place.restore_db(), place.failed()] {
+        remove(&path)?;
+    }
+    crash_point(CrashPoint::FileIsGone);
+    remove(&place.order())?;
+    exchange::sync_directory(&place.volume)?;
+    exchange::forget_oldest(place)?;
+    Ok(Done::Restored { result: Box::new(result), old })
+}
+
+fn remove(path: &Path) -> Result<(), RestoreError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RestoreError::disk("removed", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+fn write_order(path: &Path, order: &Order) -> Result<(), RestoreError> {
+    let bytes = OrderDocument::unsigned(order.clone())
+        .to_bytes()
+        .map_err(|source| RestoreError::BadOrder { path: path.to_owned(), source })?;
+    Ok(crashsafe::replace(path, &bytes, PRIVATE)?)
+}
+
+/// Leaves the old data alone, and a file that holds etcd.
+fn give_up(place: &Place, error: &RestoreError) -> Result<(), RestoreError> {
+    let earlier = RestoreResult::read(&place.result()).ok().flatten();
+    let now = Timestamp::now();
+    let mut result = earlier
+        .filter(|earlier| earlier.state == State::Staging || earlier.state == State::Swapping)
+        .unwrap_or_else(|| RestoreResult::begun(State::Failed, String::new(), now));
+    result.state = State::Failed;
+    result.message = error.to_string();
+    result.completion_time = Some(now);
+    result.write(&place.result())?;
+    let (file, failed) = (place.restore_db(), place.failed());
+    std::fs::rename(&file, &failed).map_err(RestoreError::disk("renamed", &file))?;
+    exchange::sync_directory(&place.volume)
+}
+
+fn result_of(order: &Order, digest: &str, state: State, message: &str) -> RestoreResult {
+    RestoreResult {
+        order_digest: Some(digest.to_owned()),
+        code: Some(short_code(digest)),
+        cluster_id: Some(order.cluster_id().to_string()),
+        revision: Some(order.bump_to),
+        ..RestoreResult::begun(state, message.to_owned(), Timestamp::now())
+    }
+}
+
+#[cfg(test)]
+mod tests;
