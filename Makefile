@@ -47,7 +47,7 @@ images: dist ## the two images as reproducible archives in target/images
 
 .PHONY: e2e
 e2e: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## tests against the real components (process tier)
-	LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) cargo test -p lifeboat-e2e -p lifeboat-testbed --locked -- --test-threads=1
+	LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) hack/process-tier.sh
 
 .PHONY: test
 test: ## everything: lints, unit tests, storage against a real S3 server, the process tier; prints totals

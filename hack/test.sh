@@ -39,8 +39,7 @@ must "static binaries" make -s dist
 stage "image archives are reproducible" hack/images.sh --check
 # Everything but the process tier, the S3 conformance suite against a real server included.
 stage "unit and component tests" cargo test --workspace --exclude lifeboat-e2e --exclude lifeboat-testbed --locked --no-fail-fast
-stage "process tier" env LIFEBOAT_BIN_DIR="$PWD/target/x86_64-unknown-linux-gnu/release" \
-  cargo test -p lifeboat-testbed -p lifeboat-e2e --locked --no-fail-fast -- --test-threads=1
+stage "process tier" hack/process-tier.sh
 
 # cargo test prints one line a test program: "test result: ok. 12 passed; 0 failed; 1 ignored; …"
 totals=$(awk '/^test result:/ {for (i = 1; i <= NF; i++) {if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^failed/) f += $i; if ($(i+1) ~ /^ignored/) s += $i}} END {printf "%d passed, %d failed, %d skipped", p, f, s}' "$log")
