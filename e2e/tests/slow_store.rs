@@ -146,7 +146,7 @@ async fn silent_with_a_small_spool(cluster: &Cluster, node: &str) -> Result<()> 
     let (contents, (held, most)) = (contents?, held?);
     println!("small spool: etcd held {held:?}, {most} bytes spooled");
     ensure!(held < Duration::from_secs(40) && most <= 8 * MIB, "held {held:?}, spooled {most}");
-    ensure!(held > Duration::from_secs(20), "given up after {held:?}, with room for more patience");
+    ensure!(held > Duration::from_secs(10), "given up after {held:?}, with room for more patience");
     ensure!(contents.orphans.is_empty(), "{contents:#?}");
     ensure!(front.happened() > 0);
     Ok(())
