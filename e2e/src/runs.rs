@@ -11,6 +11,9 @@ use crate::kstatus::{Kstatus, kstatus};
 use crate::manifests::backup;
 use crate::wait::eventually;
 
+/// Where an agent keeps what the store does not take.
+pub const SPOOL: &str = "/var/lib/lifeboat/spool";
+
 /// A backup of the name of its location, on one node or any.
 pub fn backup_on(name: &str, location: &str, node: Option<&str>, limits: &Value) -> Value {
     let mut object = backup(name, location);
@@ -84,7 +87,7 @@ pub async fn see_no_spool(cluster: &Cluster, done: &Value) -> Result<()> {
 pub fn spooled(cluster: &Cluster) -> Vec<(String, u64)> {
     let mut found = vec![];
     for node in cluster.bed.nodes() {
-        let Ok(runs) = std::fs::read_dir(node.path("/var/lib/lifeboat/spool")) else { continue };
+        let Ok(runs) = std::fs::read_dir(node.live_path(SPOOL)) else { continue };
         for run in runs.flatten() {
             let parts = std::fs::read_dir(run.path()).into_iter().flatten().flatten();
             let bytes = parts.filter_map(|part| part.metadata().ok()).map(|meta| meta.len()).sum();

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::bucket::look_into;
 use lifeboat_e2e::cluster::{Cluster, Setup, is_condition, is_terminal};
 use lifeboat_e2e::fill::fill;
-use lifeboat_e2e::runs::{backup_on, see_complete, see_failed, see_no_spool, spooled, spooled_for};
+use lifeboat_e2e::runs::{SPOOL, backup_on, see_complete, see_failed, see_no_spool, spooled, spooled_for};
 use lifeboat_testbed::{Fault, Kind};
 use serde_json::{Value, json};
 
@@ -140,11 +140,9 @@ async fn full_disk(cluster: &Cluster, node: &str) -> Result<()> {
         ensure!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    const SPOOL: &str = "/var/lib/lifeboat/spool";
     let front = cluster.create_sick_location("full").await?;
     front.set(Fault::Stall { after_bytes: MIB });
-    inside("mkdir", &["-p", SPOOL]).await?;
-    inside("mount", &["-t", "tmpfs", "-o", "size=24m", "tmpfs", SPOOL]).await?;
+    machine.mount_tmpfs(SPOOL, "24m").await?;
     let used = async || -> Result<u64> {
         let said = inside("df", &["--output=pcent", SPOOL]).await?;
         Ok(said.lines().nth(1).context("df")?.trim().trim_end_matches('%').parse()?)
@@ -198,6 +196,10 @@ async fn agent_killed_while_the_store_is_silent(cluster: &mut Cluster, node: &st
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_or_silent_store_never_holds_up_etcd() -> Result<()> {
     let mut cluster = Cluster::start(Setup::named("slowstore")).await?;
+    // The reserve of a fifth is of the whole file system: on a fuller disk nothing would be spooled at all.
+    for node in cluster.bed.nodes() {
+        node.mount_tmpfs(SPOOL, "512m").await?;
+    }
     fill(&cluster, 210).await?;
     let nodes: Vec<String> = cluster.node_names();
     let [first, second, third] = &nodes[..] else { panic!("three masters") };

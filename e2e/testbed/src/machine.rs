@@ -91,6 +91,11 @@ impl Machine {
         self.init
     }
 
+    /// Where a path of this machine lies for the host, whatever is mounted there.
+    pub(crate) fn path(&self, path: &Path) -> PathBuf {
+        on_host(Path::new(&format!("/proc/{}/root", self.init.pid)), path)
+    }
+
     /// All namespaces: what a process of this machine sees.
     pub(crate) fn entrance(&self) -> Entrance {
         let pid = self.init.pid.to_string();

@@ -49,6 +49,28 @@ impl Node {
         on_host(&self.root, path)
     }
 
+    /// Where any `path` of the node lies for the test as long as the node is on, also below what was mounted later.
+    #[must_use]
+    pub fn live_path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.machine.path(path.as_ref())
+    }
+
+    /// Covers a directory of the node, made if missing, with an empty file system of its own: how full the disks of the test's
+    /// machine are is then nothing to whoever counts bytes there. `size` as tmpfs takes it: `512m`.
+    ///
+    /// # Errors
+    /// What `mount` said.
+    pub async fn mount_tmpfs(&self, path: &str, size: &str) -> Result<()> {
+        let mut mkdir = self.std_command("mkdir");
+        mkdir.args(["-p", path]);
+        let mut mount = self.std_command("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", path]);
+        for command in [mkdir, mount] {
+            run(command, Duration::from_secs(10)).await?;
+        }
+        Ok(())
+    }
+
     /// A program in this node's namespaces, with a clean environment; programs of the testbed go by their bare names. Dropping a
     /// running one does not end it: for what lives long see [`crate::Testbed::spawn_in`].
     #[must_use]
