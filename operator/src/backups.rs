@@ -11,7 +11,6 @@ use lifeboat_decisions::backup::{BackupDecision, Record, concerns, decide_backup
 use lifeboat_decisions::event::EventDraft;
 
 use crate::apply::{Lock, ReconcileError, Written};
-use crate::assignments::is_terminal;
 use crate::controller::{Context, Controller, Next, now};
 use crate::kind::{Kind, TouchedObject};
 use crate::observe::observe_backup;
@@ -99,10 +98,12 @@ fn listed(stores: &Stores, location: &str, is_on_it: impl Fn(&EtcdBackup) -> boo
 
 /// Names of the backups that have not ended.
 fn unfinished(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
-    named(stores, |backup| !is_terminal(backup) && is_meant(backup))
+    let unfinished = stores.unfinished_backups();
+    let meant = unfinished.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|backup| is_meant(backup));
+    meant.map(ResourceExt::name_any).collect()
 }
 
-/// Names of backups.
+/// Names of backups, of all there are: for what happens seldom.
 fn named(stores: &Stores, is_meant: impl Fn(&EtcdBackup) -> bool) -> Vec<String> {
     let meant = stores.backups.state_filter(|guarded| guarded.0.as_ref().is_ok_and(&is_meant));
     meant.iter().map(|backup| backup.name_any()).collect()

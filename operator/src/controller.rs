@@ -294,9 +294,9 @@ mod tests {
             location: Some("b".into()),
             is_heartbeat: false,
         };
-        context.stores.touch(Touched::One(touched));
+        context.stores.report(Touched::One(touched));
         until(|| reconciled("once") == ["a", "b", "b"]).await;
-        context.stores.touch(Touched::Everything);
+        context.stores.report(Touched::Everything);
         until(|| reconciled("once") == ["a", "a", "b", "b", "b"]).await;
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), controller).await.expect("it ends when told to").unwrap();
@@ -317,7 +317,7 @@ mod tests {
         let (context, mut writers, stop, controller) = start("stale", &["a"]);
         until(|| reconciled("stale") == ["a"]).await;
         context.writer.freshness.wrote("a", "1", Some("2"));
-        context.stores.touch(Touched::Everything);
+        context.stores.report(Touched::Everything);
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(reconciled("stale"), ["a"]);
         let mut newer = restore("stale", "a", &json!({"member": {"nodeName": "m1"}}));

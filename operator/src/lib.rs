@@ -6,6 +6,7 @@
 
 mod apply;
 mod assignments;
+mod backup_index;
 mod backups;
 pub mod config;
 mod controller;

@@ -93,15 +93,15 @@ pub fn observe_backup(
 ) -> ObservedBackup {
     let schedule = schedule_of(backup).and_then(|name| stores.schedule(name));
     let has_schedule = schedule.is_some();
-    // Most backups ended long ago, and the other backups do not matter to those.
-    let (nodes, superseded_by) = if is_terminal(backup) {
+    // Most backups ended long ago or were found in the bucket: others do not matter to those.
+    let (nodes, superseded_by) = if is_terminal(backup) || is_imported(backup) {
         (NodeUse::default(), None)
     } else {
-        let all = readable(&stores.backups);
-        let others = || all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+        let unfinished = stores.unfinished_backups();
+        let unfinished = unfinished.iter().filter_map(|guarded| guarded.0.as_ref().ok());
         (
-            assignments.node_use(others(), backup.uid().as_deref()),
-            schedule.and_then(|schedule| superseding(backup, &schedule, others())),
+            assignments.node_use(unfinished, stores.last_used(), backup.uid().as_deref()),
+            schedule.and_then(|schedule| superseding(backup, &schedule, stores)),
         )
     };
     let NodeUse { busy, last_used } = nodes;
@@ -176,15 +176,13 @@ fn slot(backup: &EtcdBackup) -> Option<Timestamp> {
 }
 
 /// The newest run of the same schedule that serves a later slot, where the schedule says that it takes over.
-fn superseding<'a>(
-    backup: &EtcdBackup,
-    schedule: &EtcdBackupSchedule,
-    others: impl Iterator<Item = &'a EtcdBackup>,
-) -> Option<String> {
+fn superseding(backup: &EtcdBackup, schedule: &EtcdBackupSchedule, stores: &Stores) -> Option<String> {
     match schedule.spec.concurrency_policy {
         ConcurrencyPolicy::Forbid => None,
         ConcurrencyPolicy::Replace => {
             let own = slot(backup)?;
+            let all = readable(&stores.backups);
+            let others = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
             others
                 .filter(|other| schedule_of(other) == schedule_of(backup))
                 // One that failed is no reason to give up one that may succeed.
@@ -197,12 +195,16 @@ fn superseding<'a>(
     }
 }
 
+/// Whether a record is of an archive that was found in its bucket, and not of a run.
+fn is_imported(backup: &EtcdBackup) -> bool {
+    backup.annotations().contains_key(label::IMPORTED)
+}
+
 /// When this operator saw a run end well; nothing for an archive that was found in the bucket.
 fn run_end(backup: &EtcdBackup) -> Option<Timestamp> {
-    let is_imported = backup.annotations().contains_key(label::IMPORTED);
     let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
     let complete =
-        find(conditions, ConditionType::Complete).filter(|complete| complete.status == "True" && !is_imported);
+        find(conditions, ConditionType::Complete).filter(|complete| complete.status == "True" && !is_imported(backup));
     complete.map(|complete| complete.last_transition_time.0)
 }
 

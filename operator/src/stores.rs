@@ -3,6 +3,7 @@
 //! Reads the API server and writes nothing to it. A malformed object is kept as such: it stops no watch and no
 //! controller. Runs on leader and followers alike.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use backon::ExponentialBuilder;
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::api::Api;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::store::Writer;
@@ -18,12 +20,13 @@ use kube::runtime::utils::ResetTimerBackoff;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff, watcher};
 use kube::runtime::{WatchStreamExt, utils::Backoff};
 use kube::{Client, Resource, ResourceExt};
-use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, EtcdRestore};
+use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, EtcdRestore, NodeName};
 use serde::de::DeserializeOwned;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use crate::kind::{Touched, TouchedObject, Watched, touched_object};
+use crate::backup_index::BackupIndex;
+use crate::kind::{Kind, Touched, TouchedObject, Watched, touched_object};
 use crate::liveness::LivenessTracker;
 use crate::readiness::{CacheState, Readiness};
 use lifeboat_process::api_error::{watch_code, watch_words};
@@ -56,6 +59,7 @@ pub struct Stores {
     /// EtcdMembers.
     pub members: Store<Guarded<EtcdMember>>,
     touched: broadcast::Sender<Touched>,
+    index: BackupIndex,
 }
 
 /// The writing ends of the caches, for [`Writers::watch`].
@@ -76,8 +80,8 @@ impl Stores {
         let (restores, restore_writer) = store();
         let (members, member_writer) = store();
         let (touched, _) = broadcast::channel(TOUCHED_CAPACITY);
-        let stores =
-            Self { namespace: namespace.to_owned(), locations, schedules, backups, restores, members, touched };
+        let (namespace, index) = (namespace.to_owned(), BackupIndex::default());
+        let stores = Self { namespace, locations, schedules, backups, restores, members, touched, index };
         let writers = Writers {
             locations: location_writer,
             schedules: schedule_writer,
@@ -91,12 +95,6 @@ impl Stores {
     /// What is touched from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<Touched> {
         self.touched.subscribe()
-    }
-
-    /// Reports that something was touched.
-    #[cfg(test)]
-    pub fn touch(&self, touched: Touched) {
-        let _ = self.touched.send(touched);
     }
 
     /// Waits until every cache was filled once.
@@ -119,6 +117,36 @@ impl Stores {
     /// The schedule of that name, if there is one that can be read.
     pub fn schedule(&self, name: &str) -> Option<EtcdBackupSchedule> {
         get(&self.schedules, &self.namespace, name)
+    }
+
+    /// Every backup that has not ended and can be read.
+    pub fn unfinished_backups(&self) -> Vec<Arc<Guarded<EtcdBackup>>> {
+        let names = self.index.unfinished();
+        names.iter().filter_map(|name| self.backups.get(&ObjectRef::new(name).within(&self.namespace))).collect()
+    }
+
+    /// When each node was last given a backup, as far as this process has seen.
+    pub fn last_used(&self) -> BTreeMap<NodeName, Timestamp> {
+        self.index.last_used()
+    }
+
+    /// Brings the index up to what a watch has just put into the cache, then tells the controllers.
+    pub fn report(&self, touch: Touched) {
+        match &touch {
+            Touched::One(TouchedObject { kind: Kind::Backup, name, .. }) => self.note_backup(name),
+            Touched::One(_) => {}
+            Touched::Everything => {
+                let backups = readable(&self.backups);
+                self.index.rebuild(backups.iter().filter_map(|guarded| guarded.0.as_ref().ok()));
+            }
+        }
+        // Without a receiver there is no controller yet: it looks at everything when it starts.
+        let _ = self.touched.send(touch);
+    }
+
+    fn note_backup(&self, name: &str) {
+        let backup = self.backups.get(&ObjectRef::new(name).within(&self.namespace));
+        self.index.note(name, backup.as_ref().and_then(|guarded| guarded.0.as_ref().ok()));
     }
 
     /// Whether there is a backup of that name, readable or not.
@@ -179,13 +207,16 @@ impl Writers {
             match object["kind"].as_str().unwrap() {
                 "EtcdBackupLocation" => put(&mut self.locations, object),
                 "EtcdBackupSchedule" => put(&mut self.schedules, object),
-                "EtcdBackup" => put(&mut self.backups, object),
+                "EtcdBackup" => {
+                    put(&mut self.backups, object);
+                    stores.note_backup(object["metadata"]["name"].as_str().unwrap());
+                }
                 "EtcdRestore" => put(&mut self.restores, object),
                 "EtcdMember" => put(&mut self.members, object),
                 other => panic!("{other}"),
             }
         }
-        stores.touch(Touched::Everything);
+        let _ = stores.touched.send(Touched::Everything);
     }
 
     /// Ends the first list of restores, as a server would.
@@ -214,7 +245,7 @@ where
             Ok(event) => {
                 let is_heartbeat = is_heartbeat(&event, &writer.as_reader());
                 writer.apply_watcher_event(&event);
-                report_event(event, is_heartbeat, &writer.as_reader(), &stores.touched, &observers);
+                report_event(event, is_heartbeat, &writer.as_reader(), &stores, &observers);
             }
             Err(error) => {
                 // Nothing was visible meanwhile, so nobody was silent.
@@ -247,7 +278,7 @@ fn report_event<K>(
     event: Event<Guarded<K>>,
     is_heartbeat: bool,
     store: &Store<Guarded<K>>,
-    touched: &broadcast::Sender<Touched>,
+    stores: &Stores,
     observers: &Observers,
 ) where
     K: Watched + Clone + 'static,
@@ -276,8 +307,7 @@ fn report_event<K>(
             Touched::Everything
         }
     };
-    // Without a receiver there is no controller yet: it looks at everything when it starts.
-    let _ = touched.send(touch);
+    stores.report(touch);
 }
 
 fn saw<K: Watched>(object: &Guarded<K>, observers: &Observers, now: Instant) {

@@ -174,17 +174,10 @@ fn copy_facts(status: &mut EtcdBackupLocationStatus, generation: i64) {
     status.clock_skew_seconds = clock_skew_seconds.or(status.clock_skew_seconds);
     status.backups = backups.or(status.backups.take());
     status.owner = owner.or(status.owner.take());
-    match asked.task {
-        Task::Catalog if observed_generation == generation => listing::note_pass(status, asked.time, catalog, error),
-        Task::Catalog => {}
-        Task::Probe
-        | Task::Backup
-        | Task::Import
-        | Task::Verify
-        | Task::Pin
-        | Task::Delete
-        | Task::Plan
-        | Task::Order => status.last_probe_time = Some(asked.time),
+    if !tasks::is_listing(asked.task) {
+        status.last_probe_time = Some(asked.time);
+    } else if observed_generation == generation {
+        listing::note_pass(status, asked.time, catalog, error);
     }
 }
 

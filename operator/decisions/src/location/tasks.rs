@@ -93,26 +93,16 @@ fn next_task(tasks: &Tasks<'_>) -> (Task, Timestamp) {
         Last::Asked(asked) => (Task::Probe, after(*now, seconds(patience(asked.task).saturating_sub(*unchanged_for)))),
         Last::Answered(asked, answer) => {
             let (task, due) = after_answer(asked, answer, tasks);
-            match asked.task {
-                Task::Catalog => (task, due.max(after(*now, seconds(TO_BE_READ.saturating_sub(*unchanged_for))))),
-                Task::Probe
-                | Task::Backup
-                | Task::Import
-                | Task::Verify
-                | Task::Pin
-                | Task::Delete
-                | Task::Plan
-                | Task::Order => (task, due),
-            }
+            let is_read = after(*now, seconds(TO_BE_READ.saturating_sub(*unchanged_for)));
+            (task, if is_listing(asked.task) { due.max(is_read) } else { due })
         }
     }
 }
 
-/// How long an agent may say nothing new.
-const fn patience(task: Task) -> Duration {
+/// Whether a location's task lists its archives; else it tries the location out.
+pub(super) const fn is_listing(task: Task) -> bool {
     match task {
-        // It goes on for as long as there are archives to import, and says so every minute.
-        Task::Catalog => SILENCE,
+        Task::Catalog => true,
         Task::Probe
         | Task::Backup
         | Task::Import
@@ -120,8 +110,14 @@ const fn patience(task: Task) -> Duration {
         | Task::Pin
         | Task::Delete
         | Task::Plan
-        | Task::Order => PATIENCE,
+        | Task::Order => false,
     }
+}
+
+/// How long an agent may say nothing new. A listing goes on for as long as there are archives to import, and says so every
+/// minute.
+const fn patience(task: Task) -> Duration {
+    if is_listing(task) { SILENCE } else { PATIENCE }
 }
 
 fn last_task<'a>(tasks: &'a Tasks<'_>) -> Last<'a> {

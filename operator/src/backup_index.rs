@@ -1,0 +1,107 @@
+//! What the operator asks of all backups again and again, kept beside the cache: with ten thousand records a scan for each
+//! change would hold up everything else. No I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use lifeboat_crds::{EtcdBackup, NodeName};
+
+use crate::assignments::is_terminal;
+
+/// Shared by the watch that keeps it and all who ask. It never holds more than the cache it is made of shows.
+#[derive(Clone, Debug, Default)]
+pub struct BackupIndex(Arc<Mutex<Index>>);
+
+#[derive(Debug, Default)]
+struct Index {
+    unfinished: BTreeSet<String>,
+    /// Never taken back: a node was used even if the record of it is gone.
+    last_used: BTreeMap<NodeName, Timestamp>,
+}
+
+impl BackupIndex {
+    /// Notes what the cache now holds under a name; nothing for one that is gone or cannot be read.
+    pub fn note(&self, name: &str, backup: Option<&EtcdBackup>) {
+        self.lock().note(name, backup);
+    }
+
+    /// Begins anew with all that the cache holds and can be read.
+    pub fn rebuild<'a>(&self, backups: impl Iterator<Item = &'a EtcdBackup>) {
+        let mut index = self.lock();
+        index.unfinished.clear();
+        for backup in backups {
+            index.note(&backup.name_any(), Some(backup));
+        }
+    }
+
+    /// Names of the backups that have not ended.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.lock().unfinished.iter().cloned().collect()
+    }
+
+    /// Newest assignment seen by node.
+    pub fn last_used(&self) -> BTreeMap<NodeName, Timestamp> {
+        self.lock().last_used.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn note(&mut self, name: &str, backup: Option<&EtcdBackup>) {
+        if backup.is_some_and(|backup| !is_terminal(backup)) {
+            self.unfinished.insert(name.to_owned());
+        } else {
+            self.unfinished.remove(name);
+        }
+        let status = backup.and_then(|backup| backup.status.as_ref());
+        if let Some(assignment) = status.and_then(|status| status.assignment.as_ref()) {
+            let last = self.last_used.entry(assignment.node_name.clone()).or_insert(assignment.time.0);
+            *last = assignment.time.0.max(*last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn backup(name: &str, node: &str, second: i64, ended: bool) -> EtcdBackup {
+        let complete = json!([{"type": "Complete", "status": "True", "reason": "Succeeded", "message": "",
+            "lastTransitionTime": "2026-11-24T00:00:00Z"}]);
+        let time = Timestamp::from_second(second).unwrap().to_string();
+        serde_json::from_value(json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackup",
+            "metadata": {"name": name}, "spec": {"locationRef": {"name": "bucket"}},
+            "status": {"conditions": if ended { complete } else { Value::Array(vec![]) },
+                "assignment": {"nodeName": node, "attempt": 1, "task": "Backup", "time": time}}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_backup_is_unfinished_until_it_ends_or_goes() {
+        let index = BackupIndex::default();
+        index.note("a", Some(&backup("a", "m1", 10, false)));
+        index.note("b", Some(&backup("b", "m2", 20, false)));
+        assert_eq!(index.unfinished(), ["a", "b"]);
+        index.note("a", Some(&backup("a", "m1", 10, true)));
+        index.note("b", None);
+        assert_eq!(index.unfinished(), Vec::<String>::new());
+        index.rebuild([backup("c", "m1", 5, false), backup("d", "m3", 6, true)].iter());
+        assert_eq!(index.unfinished(), ["c"]);
+    }
+
+    #[test]
+    fn the_newest_use_of_a_node_stays_known() {
+        let index = BackupIndex::default();
+        index.note("a", Some(&backup("a", "m1", 10, true)));
+        index.note("b", Some(&backup("b", "m1", 5, true)));
+        index.note("a", None);
+        index.rebuild(std::iter::empty());
+        assert_eq!(index.last_used(), BTreeMap::from([("m1".into(), Timestamp::from_second(10).unwrap())]));
+    }
+}
