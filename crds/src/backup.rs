@@ -8,7 +8,7 @@ use crate::identifier::NodeName;
 use crate::quantity::Quantity;
 use crate::reference::ObjectName;
 use crate::work::{Assignment, Execution, TaskError};
-use crate::{Condition, Time};
+use crate::{Condition, Time, label};
 
 /// One backup of etcd: a record of one run, or of an archive found in the bucket.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,22 @@ pub struct EtcdBackupSpec {
     #[serde(default = "default_backoff_limit")]
     #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,
+}
+
+impl EtcdBackup {
+    /// Whether it is the record of an archive that was found in a bucket, and not of a run.
+    pub fn is_imported(&self) -> bool {
+        self.annotation(label::IMPORTED).is_some()
+    }
+
+    /// The slot of its schedule that it serves.
+    pub fn slot(&self) -> Option<jiff::Timestamp> {
+        self.annotation(label::SLOT)?.parse().ok()
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(key).map(String::as_str)
+    }
 }
 
 fn default_backoff_limit() -> i32 {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use lifeboat_crds::{EtcdBackup, NodeName};
+use lifeboat_crds::condition::find;
+use lifeboat_crds::{Assignment, ConditionType, EtcdBackup, NodeName};
 
 use crate::assignments::is_terminal;
 
@@ -19,6 +20,8 @@ struct Index {
     unfinished: BTreeSet<String>,
     /// Never taken back: a node was used even if the record of it is gone.
     last_used: BTreeMap<NodeName, Timestamp>,
+    /// By location; never taken back: a run ended even if its record is gone.
+    newest_completion: BTreeMap<String, Timestamp>,
 }
 
 impl BackupIndex {
@@ -36,7 +39,7 @@ impl BackupIndex {
         }
     }
 
-    /// Names of the backups that have not ended.
+    /// Names of the runs that have not ended. A record that waits for a listing to fill it in is none.
     pub fn unfinished(&self) -> Vec<String> {
         self.lock().unfinished.iter().cloned().collect()
     }
@@ -46,6 +49,11 @@ impl BackupIndex {
         self.lock().last_used.clone()
     }
 
+    /// When the newest run on a location was seen to end well; archives found there do not count.
+    pub fn newest_completion(&self, location: &str) -> Option<Timestamp> {
+        self.lock().newest_completion.get(location).copied()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -53,22 +61,31 @@ impl BackupIndex {
 
 impl Index {
     fn note(&mut self, name: &str, backup: Option<&EtcdBackup>) {
-        if backup.is_some_and(|backup| !is_terminal(backup)) {
+        let run = backup.filter(|backup| !backup.is_imported());
+        if run.is_some_and(|run| !is_terminal(run)) {
             self.unfinished.insert(name.to_owned());
         } else {
             self.unfinished.remove(name);
         }
-        let status = backup.and_then(|backup| backup.status.as_ref());
-        if let Some(assignment) = status.and_then(|status| status.assignment.as_ref()) {
-            let last = self.last_used.entry(assignment.node_name.clone()).or_insert(assignment.time.0);
-            *last = assignment.time.0.max(*last);
+        let Some((run, status)) = run.and_then(|run| Some((run, run.status.as_ref()?))) else { return };
+        if let Some(Assignment { node_name, attempt: _, task: _, time }) = &status.assignment {
+            note_newest(&mut self.last_used, node_name, time.0);
+        }
+        if let Some(complete) = find(&status.conditions, ConditionType::Complete).filter(|it| it.status == "True") {
+            note_newest(&mut self.newest_completion, &run.spec.location_ref.name, complete.last_transition_time.0);
         }
     }
+}
+
+fn note_newest<K: Clone + Ord>(newest: &mut BTreeMap<K, Timestamp>, key: &K, time: Timestamp) {
+    let newest = newest.entry(key.clone()).or_insert(time);
+    *newest = time.max(*newest);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lifeboat_crds::label;
     use serde_json::{Value, json};
 
     fn backup(name: &str, node: &str, second: i64, ended: bool) -> EtcdBackup {
@@ -93,6 +110,23 @@ mod tests {
         assert_eq!(index.unfinished(), Vec::<String>::new());
         index.rebuild([backup("c", "m1", 5, false), backup("d", "m3", 6, true)].iter());
         assert_eq!(index.unfinished(), ["c"]);
+    }
+
+    #[test]
+    fn a_record_that_waits_for_a_listing_is_no_run() {
+        let index = BackupIndex::default();
+        let found = |ended| {
+            let mut found = backup("a", "m1", 10, ended);
+            found.metadata.annotations = Some(BTreeMap::from([(label::IMPORTED.into(), "2026-1".into())]));
+            found
+        };
+        index.note("a", Some(&found(false)));
+        assert_eq!(index.unfinished(), Vec::<String>::new());
+        index.note("a", Some(&found(true)));
+        assert_eq!(index.newest_completion("bucket"), None);
+        index.note("b", Some(&backup("b", "m1", 10, true)));
+        index.note("b", None);
+        assert_eq!(index.newest_completion("bucket"), Some("2026-11-24T00:00:00Z".parse().unwrap()));
     }
 
     #[test]

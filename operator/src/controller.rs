@@ -154,7 +154,7 @@ async fn next_woken<C: Controller>(
             let names = C::wakes(&touched, stores);
             Some(names.iter().map(|name| ObjectRef::new(name).within(&stores.namespace)).collect())
         }
-        Ok(Touched::Everything) | Err(RecvError::Lagged(_)) => Some(everything::<C>(stores)),
+        Ok(Touched::Everything(_)) | Err(RecvError::Lagged(_)) => Some(everything::<C>(stores)),
         Err(RecvError::Closed) => None,
     }
 }
@@ -296,7 +296,7 @@ mod tests {
         };
         context.stores.report(Touched::One(touched));
         until(|| reconciled("once") == ["a", "b", "b"]).await;
-        context.stores.report(Touched::Everything);
+        context.stores.report(Touched::Everything(Kind::Restore));
         until(|| reconciled("once") == ["a", "a", "b", "b", "b"]).await;
         stop.cancel();
         tokio::time::timeout(Duration::from_secs(5), controller).await.expect("it ends when told to").unwrap();
@@ -317,7 +317,7 @@ mod tests {
         let (context, mut writers, stop, controller) = start("stale", &["a"]);
         until(|| reconciled("stale") == ["a"]).await;
         context.writer.freshness.wrote("a", "1", Some("2"));
-        context.stores.report(Touched::Everything);
+        context.stores.report(Touched::Everything(Kind::Restore));
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(reconciled("stale"), ["a"]);
         let mut newer = restore("stale", "a", &json!({"member": {"nodeName": "m1"}}));

@@ -60,8 +60,8 @@ impl fmt::Display for Kind {
 pub enum Touched {
     /// One object was made, changed or deleted.
     One(TouchedObject),
-    /// A kind was listed anew; anything may have changed.
-    Everything,
+    /// A kind was listed anew; any object of it may have changed.
+    Everything(Kind),
 }
 
 /// An object that was made, changed or deleted, and what it is tied to.

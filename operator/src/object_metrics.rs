@@ -208,9 +208,11 @@ fn location_gauges(stores: &Stores) -> Vec<GaugeRows> {
             "Whether the location takes archives of this cluster (1) or not (0); absent while unknown",
             |status| truth(&status.conditions, ConditionType::Writable),
         ),
-        ("location_last_probe_timestamp_seconds", "When the location last answered a probe", |status| {
-            status.last_probe_time.as_ref().map(seconds)
-        }),
+        (
+            "location_last_probe_timestamp_seconds",
+            "When the last answered probe of the location was asked for",
+            |status| status.last_probe_time.as_ref().map(seconds),
+        ),
         ("location_clock_skew_seconds", "The store's clock less that of the agent that asked it", |status| {
             status.clock_skew_seconds.map(float)
         }),

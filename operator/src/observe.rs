@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use lifeboat_crds::condition::{find, is_true};
-use lifeboat_crds::schedule::ConcurrencyPolicy;
+use lifeboat_crds::condition::is_true;
 use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, label};
 use lifeboat_decisions::backup::{ObservedBackup, Sighting};
 use lifeboat_decisions::location::ObservedLocation;
@@ -65,6 +64,7 @@ pub fn observe_retention<'a>(
     schedule: &'a EtcdBackupSchedule,
     backups: &'a [&'a EtcdBackup],
     stores: &Stores,
+    now: Timestamp,
 ) -> ObservedRetention<'a> {
     let names: BTreeSet<&str> = backups.iter().map(|backup| backup.spec.location_ref.name.as_str()).collect();
     let members = readable(&stores.members);
@@ -79,7 +79,7 @@ pub fn observe_retention<'a>(
         backups,
         locations: names.into_iter().map(|name| (name.to_owned(), view_location(stores, name))).collect(),
         last_restore: restores.max(),
-        newest_run: newest_run(backups.iter().copied()),
+        newest_run: newest_run(backups.iter().copied(), now),
     }
 }
 
@@ -92,17 +92,13 @@ pub fn observe_backup(
     now: Instant,
 ) -> ObservedBackup {
     let schedule = schedule_of(backup).and_then(|name| stores.schedule(name));
-    let has_schedule = schedule.is_some();
     // Most backups ended long ago or were found in the bucket: others do not matter to those.
-    let (nodes, superseded_by) = if is_terminal(backup) || is_imported(backup) {
-        (NodeUse::default(), None)
+    let (nodes, later_runs) = if is_terminal(backup) || backup.is_imported() {
+        (NodeUse::default(), Vec::new())
     } else {
         let unfinished = stores.unfinished_backups();
         let unfinished = unfinished.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-        (
-            assignments.node_use(unfinished, stores.last_used(), backup.uid().as_deref()),
-            schedule.and_then(|schedule| superseding(backup, &schedule, stores)),
-        )
+        (assignments.node_use(unfinished, stores.last_used(), backup.uid().as_deref()), later_runs(backup, stores))
     };
     let NodeUse { busy, last_used } = nodes;
     ObservedBackup {
@@ -111,8 +107,9 @@ pub fn observe_backup(
         busy,
         last_used,
         execution_unchanged_for: unchanged_for(backup, liveness, now),
-        superseded_by,
-        has_schedule,
+        has_schedule: schedule.is_some(),
+        concurrency: schedule.map(|schedule| schedule.spec.concurrency_policy),
+        later_runs,
         sighting: sighting(backup, stores),
         backup: backup.clone(),
     }
@@ -125,15 +122,10 @@ pub fn observe_location(
     liveness: &LivenessTracker,
     now: Instant,
 ) -> ObservedLocation {
-    let name = location.name_any();
-    let ended = stores.backups.state_filter(|guarded| {
-        guarded.0.as_ref().is_ok_and(|backup| backup.spec.location_ref.name == name && run_end(backup).is_some())
-    });
-    let ends = ended.iter().filter_map(|guarded| run_end(guarded.0.as_ref().ok()?));
     ObservedLocation {
         members: seen_members(stores, liveness, now),
         execution_unchanged_for: unchanged_for(location, liveness, now),
-        newest_completion: ends.max(),
+        newest_completion: stores.newest_completion(&location.name_any()),
         location: location.clone(),
     }
 }
@@ -171,53 +163,27 @@ fn unchanged_for<K: Watched>(object: &K, liveness: &LivenessTracker, now: Instan
     object.meta().uid.as_deref().map_or(Duration::ZERO, |uid| liveness.unchanged_for(K::KIND, uid, now))
 }
 
-fn slot(backup: &EtcdBackup) -> Option<Timestamp> {
-    backup.annotations().get(label::SLOT).and_then(|slot| slot.parse().ok())
+/// Runs of the same schedule that serve later slots. One that failed is no reason to give up one that may succeed.
+fn later_runs(backup: &EtcdBackup, stores: &Stores) -> Vec<(Timestamp, String)> {
+    let (Some(schedule), Some(own)) = (schedule_of(backup), backup.slot()) else { return Vec::new() };
+    let all = readable(&stores.backups);
+    let siblings = all
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter(|other| schedule_of(other) == Some(schedule))
+        .filter(|other| !is_terminal(other) || is_complete(other));
+    siblings.filter_map(|other| Some((other.slot()?, other.name_any()))).filter(|(slot, _)| *slot > own).collect()
 }
 
-/// The newest run of the same schedule that serves a later slot, where the schedule says that it takes over.
-fn superseding(backup: &EtcdBackup, schedule: &EtcdBackupSchedule, stores: &Stores) -> Option<String> {
-    match schedule.spec.concurrency_policy {
-        ConcurrencyPolicy::Forbid => None,
-        ConcurrencyPolicy::Replace => {
-            let own = slot(backup)?;
-            let all = readable(&stores.backups);
-            let others = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-            others
-                .filter(|other| schedule_of(other) == schedule_of(backup))
-                // One that failed is no reason to give up one that may succeed.
-                .filter(|other| !is_terminal(other) || completion(other).is_some())
-                .filter_map(|other| Some((slot(other)?, other.name_any())))
-                .filter(|(slot, _)| *slot > own)
-                .max()
-                .map(|(_, name)| name)
-        }
-    }
-}
-
-/// Whether a record is of an archive that was found in its bucket, and not of a run.
-fn is_imported(backup: &EtcdBackup) -> bool {
-    backup.annotations().contains_key(label::IMPORTED)
-}
-
-/// When this operator saw a run end well; nothing for an archive that was found in the bucket.
-fn run_end(backup: &EtcdBackup) -> Option<Timestamp> {
-    let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    let complete =
-        find(conditions, ConditionType::Complete).filter(|complete| complete.status == "True" && !is_imported(backup));
-    complete.map(|complete| complete.last_transition_time.0)
-}
-
-fn completion(backup: &EtcdBackup) -> Option<Timestamp> {
-    let status = backup.status.as_ref()?;
-    let time = status.completion_time.as_ref().map(|time| time.0);
-    time.filter(|_| is_true(&status.conditions, ConditionType::Complete))
+fn is_complete(backup: &EtcdBackup) -> bool {
+    backup.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Complete))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::liveness::Fingerprint;
+    use lifeboat_crds::schedule::ConcurrencyPolicy;
     use serde_json::{Value, json};
 
     fn backup(name: &str, labels: &Value, slot: &str) -> Value {
@@ -282,11 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn a_later_slot_supersedes_only_where_the_schedule_says_so() {
-        let replace = stores("Replace");
-        assert_eq!(observe(&replace, "one").superseded_by.as_deref(), Some("two"));
-        assert_eq!(observe(&replace, "two").superseded_by, None, "neither copies of one slot nor earlier ones");
-        assert_eq!(observe(&stores("Forbid"), "one").superseded_by, None);
+    fn a_run_sees_the_later_ones_of_its_schedule() {
+        let stores = stores("Replace");
+        let two = ("2026-11-24T02:00:00Z".parse().unwrap(), "two".to_owned());
+        assert_eq!(observe(&stores, "one").later_runs, [two]);
+        assert_eq!(observe(&stores, "one").concurrency, Some(ConcurrencyPolicy::Replace));
+        assert_eq!(observe(&stores, "two").later_runs, [], "neither copies of one slot nor earlier ones");
     }
 
     #[test]

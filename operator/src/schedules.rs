@@ -1,12 +1,12 @@
 //! The controller of EtcdBackupSchedules: makes the backups that are due, tidies records of failed ones, marks the archives
 //! that the policy lets go.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
-use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupStatus};
+use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupStatus, label};
 use lifeboat_decisions::retention::{Mark, decide_retention};
 use lifeboat_decisions::schedule::{ScheduleDecision, decide_schedule};
 
@@ -18,9 +18,6 @@ use crate::stores::{Guarded, Stores, readable};
 
 /// Until archives are judged again after some were: those that there was no room for follow.
 const SOON: Duration = Duration::from_secs(10);
-
-/// Archives that are marked in one go, well within a reconcile's time: a listing may have found thousands.
-const MOST_MARKS: usize = 300;
 
 /// The controller of EtcdBackupSchedules.
 pub struct Schedules;
@@ -67,29 +64,41 @@ impl Controller for Schedules {
     }
 }
 
-/// Writes what the policy says of each archive, where that is new; whether anything was written.
+/// Writes what the policy says of each archive, where that is new; whether anything was written. A record that cannot be
+/// written keeps none of the others waiting.
 async fn mark_archives(
     context: &Context,
     schedule: &EtcdBackupSchedule,
     backups: &[&EtcdBackup],
 ) -> Result<bool, ReconcileError> {
-    let marks = decide_retention(&observe_retention(schedule, backups, &context.stores), now());
+    let marks = decide_retention(&observe_retention(schedule, backups, &context.stores, now()), now());
     let by_name: HashMap<String, &EtcdBackup> = backups.iter().map(|backup| (backup.name_any(), *backup)).collect();
-    for Mark { name, status } in marks.iter().take(MOST_MARKS) {
+    let mut refused = None;
+    for Mark { name, status } in &marks {
         let Some(backup) = by_name.get(name).copied() else { continue };
         let current = EtcdBackupStatus { execution: None, ..backup.status.clone().unwrap_or_default() };
-        context.writer.apply_status(backup, &current, status, Lock::Version).await?;
+        if let Err(error) = context.writer.apply_status(backup, &current, status, Lock::Version).await {
+            refused = refused.or(Some(error));
+        }
     }
-    Ok(!marks.is_empty())
+    refused.map_or(Ok(!marks.is_empty()), Err)
 }
 
+/// Schedules that write to a location, and those with archives there from before.
 fn schedules_on(location: &str, stores: &Stores) -> Vec<String> {
     let schedules = readable(&stores.schedules);
-    let on_it = schedules
+    let writing = schedules
         .iter()
         .filter_map(|guarded| guarded.0.as_ref().ok())
-        .filter(|schedule| schedule.spec.template.spec.location_ref.name == location);
-    on_it.map(ResourceExt::name_any).collect()
+        .filter(|schedule| schedule.spec.template.spec.location_ref.name == location)
+        .map(ResourceExt::name_any);
+    let backups = readable(&stores.backups);
+    let there = backups
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter(|backup| backup.spec.location_ref.name == location)
+        .filter_map(|backup| backup.labels().get(label::SCHEDULE).cloned());
+    writing.chain(there).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 #[cfg(test)]

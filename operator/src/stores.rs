@@ -119,7 +119,12 @@ impl Stores {
         get(&self.schedules, &self.namespace, name)
     }
 
-    /// Every backup that has not ended and can be read.
+    /// When the newest run on a location was seen to end well.
+    pub fn newest_completion(&self, location: &str) -> Option<Timestamp> {
+        self.index.newest_completion(location)
+    }
+
+    /// Every run that has not ended and can be read.
     pub fn unfinished_backups(&self) -> Vec<Arc<Guarded<EtcdBackup>>> {
         let names = self.index.unfinished();
         names.iter().filter_map(|name| self.backups.get(&ObjectRef::new(name).within(&self.namespace))).collect()
@@ -135,10 +140,12 @@ impl Stores {
         match &touch {
             Touched::One(TouchedObject { kind: Kind::Backup, name, .. }) => self.note_backup(name),
             Touched::One(_) => {}
-            Touched::Everything => {
+            // By the watch of backups alone, which is one task: nothing older can come after.
+            Touched::Everything(Kind::Backup) => {
                 let backups = readable(&self.backups);
                 self.index.rebuild(backups.iter().filter_map(|guarded| guarded.0.as_ref().ok()));
             }
+            Touched::Everything(_) => {}
         }
         // Without a receiver there is no controller yet: it looks at everything when it starts.
         let _ = self.touched.send(touch);
@@ -216,7 +223,7 @@ impl Writers {
                 other => panic!("{other}"),
             }
         }
-        let _ = stores.touched.send(Touched::Everything);
+        let _ = stores.touched.send(Touched::Everything(Kind::Backup));
     }
 
     /// Ends the first list of restores, as a server would.
@@ -290,7 +297,7 @@ fn report_event<K>(
             saw(&object, observers, now);
             match one(&object) {
                 Touched::One(touched) => Touched::One(TouchedObject { is_heartbeat, ..touched }),
-                Touched::Everything => Touched::Everything,
+                Touched::Everything(kind) => Touched::Everything(kind),
             }
         }
         Event::Delete(object) => {
@@ -304,7 +311,7 @@ fn report_event<K>(
             if observers.readiness.note(K::KIND, CacheState::Synced) {
                 tracing::info!(kind = %K::KIND, objects = objects.len(), "cache synced");
             }
-            Touched::Everything
+            Touched::Everything(K::KIND)
         }
     };
     stores.report(touch);

@@ -21,6 +21,8 @@ const CALM: Duration = Duration::from_secs(5);
 const LOOKS: u32 = 60;
 /// Requests at once.
 const WRITERS: usize = 16;
+/// 2025-01-01; from then on a run an hour.
+const FIRST_SLOT: i64 = 1_735_689_600;
 /// The schedule that made them all.
 const SCHEDULE: &str = "every-hour";
 
@@ -103,7 +105,8 @@ async fn create_like(ground: &Ground, pattern: &EtcdBackupStatus, index: u32) ->
     let name = name_of(index);
     let mut object = backup(&name, LOCATION);
     object["metadata"]["labels"] = json!({lifeboat_crds::label::SCHEDULE: SCHEDULE});
-    object["metadata"]["annotations"] = json!({lifeboat_crds::label::SLOT: "2025-11-24T00:00:00Z"});
+    let slot = jiff::Timestamp::from_second(FIRST_SLOT + 3_600 * i64::from(index))?;
+    object["metadata"]["annotations"] = json!({lifeboat_crds::label::SLOT: slot.to_string()});
     let object: EtcdBackup = serde_json::from_value(object)?;
     backups.create(&PostParams::default(), &object).await.with_context(|| name.clone())?;
     let mut status = pattern.clone();

@@ -19,6 +19,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::backup::{ArchiveFacts, BackupResult, PinFacts};
 use lifeboat_crds::event::EventReason;
+use lifeboat_crds::schedule::ConcurrencyPolicy;
 use lifeboat_crds::{
     Assignment, BackupId, ConditionStatus, ConditionType, EtcdBackup, EtcdBackupStatus, NodeName, Reason, Task,
     TaskError, Time,
@@ -27,7 +28,7 @@ use lifeboat_crds::{
 use crate::assignment::{Wanted, choose_node, next_attempt};
 use crate::conditions::{Outcome, Shown, human_duration, is_true, merge_conditions, since};
 use crate::event::EventDraft;
-use crate::{LocationView, SeenMember, after, until};
+use crate::{LocationView, SeenMember, after, horizon, until};
 use attempts::{Attempt, attempt_state, note_failure, retry_time};
 use obstacles::{Obstacle, obstacle_of};
 
@@ -49,8 +50,10 @@ pub struct ObservedBackup {
     pub last_used: BTreeMap<NodeName, Timestamp>,
     /// How long assignment and execution were seen unchanged.
     pub execution_unchanged_for: Duration,
-    /// The run of a later slot that takes its place.
-    pub superseded_by: Option<String>,
+    /// What its schedule says of runs that meet; nothing without a schedule.
+    pub concurrency: Option<ConcurrencyPolicy>,
+    /// Runs of the same schedule that serve later slots and have not failed, by slot.
+    pub later_runs: Vec<(Timestamp, String)>,
     /// Whether the schedule that made it is still there.
     pub has_schedule: bool,
     /// What the last listing of its location said of it.
@@ -116,7 +119,7 @@ impl<'o> Run<'o> {
     }
 
     fn decide(&mut self) -> Next {
-        let (backup, superseded_by) = (&self.observed.backup, &self.observed.superseded_by);
+        let backup = &self.observed.backup;
         // An archive that is there is never given up, whatever else is the matter.
         if let Some(facts) = self.own_result().and_then(|result| result.archive.clone()) {
             return self.complete(facts);
@@ -128,10 +131,22 @@ impl<'o> Run<'o> {
         if let Some(id) = catalog::imported_id(backup) {
             return self.import(id);
         }
-        if let Some(other) = superseded_by {
+        if let Some(other) = self.superseded_by() {
             return self.fail(Reason::Superseded, format!("{other}, a run of a later slot, took its place"));
         }
         self.run()
+    }
+
+    /// The newest run that takes its place. One of a slot that lies ahead was started under a clock that was wrong; believed,
+    /// it would end every run until then.
+    fn superseded_by(&self) -> Option<&'o str> {
+        match self.observed.concurrency {
+            Some(ConcurrencyPolicy::Replace) => {
+                let due = self.observed.later_runs.iter().filter(|(slot, _)| *slot <= horizon(self.now));
+                due.max().map(|(_, name)| name.as_str())
+            }
+            Some(ConcurrencyPolicy::Forbid) | None => None,
+        }
     }
 
     /// The result of the current assignment.
@@ -364,7 +379,8 @@ impl<'o> Run<'o> {
             busy,
             last_used,
             execution_unchanged_for: _,
-            superseded_by: _,
+            concurrency: _,
+            later_runs: _,
             has_schedule: _,
             sighting: _,
         } = self.observed;

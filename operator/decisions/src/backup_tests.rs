@@ -15,7 +15,8 @@ fn observed(backup: EtcdBackup) -> ObservedBackup {
         busy: BTreeMap::new(),
         last_used: BTreeMap::new(),
         execution_unchanged_for: Duration::ZERO,
-        superseded_by: None,
+        concurrency: None,
+        later_runs: Vec::new(),
         has_schedule: false,
         sighting: Sighting::Unsaid,
     }
@@ -23,6 +24,29 @@ fn observed(backup: EtcdBackup) -> ObservedBackup {
 
 fn seen(location: EtcdBackupLocation) -> LocationView {
     LocationView::Seen(Box::new(location))
+}
+
+/// A run of a later slot of the same schedule is there.
+fn supersede(observed: &mut ObservedBackup, name: &str) {
+    observed.concurrency = Some(ConcurrencyPolicy::Replace);
+    observed.later_runs = vec![(at(0), name.to_owned())];
+}
+
+#[test]
+fn only_a_later_run_that_is_due_takes_a_place_and_only_where_the_schedule_says_so() {
+    let failed = |run: &ObservedBackup| {
+        let status = decide_backup(run, at(10)).status;
+        is_true(&status.conditions, ConditionType::Failed).then(|| status.failure.unwrap().message)
+    };
+    let mut run = observed(backup(json!({})));
+    supersede(&mut run, "later");
+    run.later_runs.push((at(5), "newest".to_owned()));
+    assert!(failed(&run).unwrap().starts_with("newest, a run of a later slot"));
+    run.concurrency = Some(ConcurrencyPolicy::Forbid);
+    assert_eq!(failed(&run), None);
+    run.concurrency = Some(ConcurrencyPolicy::Replace);
+    run.later_runs = vec![(at(365 * 86_400), "of-a-wrong-clock".to_owned())];
+    assert_eq!(failed(&run), None);
 }
 
 /// Applies the decision as the operator does; the agent's part stays. Gives the names of the events.
@@ -219,7 +243,7 @@ fn an_archive_of_an_agent_given_up_still_wins_while_no_other_was_asked() {
     run.execution_unchanged_for = Duration::from_secs(90);
     step(&mut run, 95);
     agent_says(&mut run, Some(archive("Content")));
-    run.superseded_by = Some("later".into());
+    supersede(&mut run, "later");
     run.location = LocationView::Missing;
     step(&mut run, 97);
     assert_shown(&object(&run), Show::Current("Succeeded"), "");
@@ -388,7 +412,7 @@ fn every_situation_looks_as_the_table_says() {
     // Another run took its place.
     let mut superseded = observed(backup(json!({})));
     step(&mut superseded, 0);
-    superseded.superseded_by = Some("nightly-20261124180000".into());
+    supersede(&mut superseded, "nightly-20261124180000");
     step(&mut superseded, 10);
     assert_shown(&object(&superseded), Show::Failed("Superseded"), "nightly-20261124180000");
 }
@@ -485,7 +509,7 @@ fn terminal_phase_ignores_new_work() {
     run.location = seen(location(json!({"spec": {"accessMode": "ReadOnly"}})));
     step(&mut run, 0);
     let failed = status(&run).clone();
-    run.superseded_by = Some("later".into());
+    supersede(&mut run, "later");
     run.location = LocationView::Missing;
     run.execution_unchanged_for = Duration::from_secs(1_000);
     let decision = decide_backup(&run, at(100_000));
@@ -560,7 +584,7 @@ fn happen(run: &mut ObservedBackup, happening: &Happening, second: &mut i64) {
                 _ => vec![healthy("m0", json!({})), healthy("m1", json!({}))],
             }
         }
-        Happening::Supersede => run.superseded_by = Some("later".into()),
+        Happening::Supersede => supersede(run, "later"),
     }
 }
 

@@ -57,6 +57,14 @@ pub const SILENCE: Duration = Duration::from_secs(90);
 /// How long something that often comes a moment later (a location, a Secret) is waited for before it counts as missing.
 pub const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// Clocks of one installation and its stores that differ by more than this are wrong.
+pub const LARGEST_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// What lies beyond this was written under a clock that was ahead.
+fn horizon(now: Timestamp) -> Timestamp {
+    after(now, LARGEST_SKEW)
+}
+
 /// `time` plus seconds; the far end of time where that is beyond it.
 fn after(time: Timestamp, pause: SignedDuration) -> Timestamp {
     time.checked_add(pause).unwrap_or(if pause.is_negative() { Timestamp::MIN } else { Timestamp::MAX })

@@ -64,8 +64,12 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
     let judged = Verdict::of(location, &before, latest_answer(&before, Some(Task::Probe)), generation);
     let mut status = before.clone();
     if spec_changed {
-        // It may be another bucket now.
+        // It may be another bucket now: what was found in the old one is no fact of this one.
         status.catalog = None;
+        status.conditional_writes = None;
+        status.clock_skew_seconds = None;
+        status.backups = None;
+        status.owner = None;
     }
     copy_facts(&mut status, generation);
     let Plan { assignment, has_agent, look_again } = plan_task(&Tasks {
@@ -169,14 +173,18 @@ fn copy_facts(status: &mut EtcdBackupLocationStatus, generation: i64) {
         take_over: _,
         catalog,
     } = answer;
+    if !tasks::is_listing(asked.task) {
+        status.last_probe_time = Some(asked.time.clone());
+    }
+    if observed_generation != generation {
+        return;
+    }
     // What a failed probe could not find out is still as it was.
     status.conditional_writes = conditional_writes.or(status.conditional_writes);
     status.clock_skew_seconds = clock_skew_seconds.or(status.clock_skew_seconds);
     status.backups = backups.or(status.backups.take());
     status.owner = owner.or(status.owner.take());
-    if !tasks::is_listing(asked.task) {
-        status.last_probe_time = Some(asked.time);
-    } else if observed_generation == generation {
+    if tasks::is_listing(asked.task) {
         listing::note_pass(status, asked.time, catalog, error);
     }
 }

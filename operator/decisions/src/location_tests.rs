@@ -565,3 +565,21 @@ fn a_master_that_owner_json_lacks_is_added_by_an_owner_within_a_minute() {
     step(&mut bucket, 361);
     assert_eq!((attempt(&bucket), task(&bucket)), (("m1".into(), 4), Task::Probe));
 }
+
+#[test]
+fn what_was_found_in_the_old_bucket_is_no_fact_of_the_new_one() {
+    let mut observed = observed(json!({}));
+    step(&mut observed, 0);
+    let mut found = good();
+    found
+        .as_object_mut()
+        .unwrap()
+        .extend([("conditionalWrites".to_owned(), json!(true)), ("clockSkewSeconds".to_owned(), json!(7))]);
+    agent_says(&mut observed, 1, Some(found));
+    let status = step(&mut observed, 2).status;
+    assert_eq!((status.conditional_writes, status.clock_skew_seconds), (Some(true), Some(7)));
+    observed.location.metadata.generation = Some(2);
+    let status = step(&mut observed, 3).status;
+    assert_eq!((status.conditional_writes, status.clock_skew_seconds), (None, None));
+    assert_eq!((status.owner, status.backups), (None, None));
+}

@@ -13,14 +13,14 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::{
-    ConditionStatus, ConditionType, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, Reason, Time, label,
+    ConditionStatus, ConditionType, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, Reason, Time,
 };
 
 use crate::conditions::{Shown, end_of_grace, human_duration, is_true, merge_conditions, since, unready_since};
 use crate::cron::{self, CronRefusal, CronSchedule, upcoming};
 use crate::event::EventDraft;
 use crate::retention::NewestRun;
-use crate::{LocationView, after, until};
+use crate::{LocationView, after, horizon, until};
 use due::{Due, runs_due};
 use records::{History, failed_beyond, newest_finished, summarize};
 
@@ -63,14 +63,14 @@ pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> Sched
     let unready_since = unready_since(&before.conditions, now);
     let outcome = standing::judge(schedule, parsed.as_ref().err(), location, unready_since, now);
     let mut events = tell_refusal(&before, parsed.as_ref().err());
-    let history = summarize(backups);
+    let history = summarize(backups, now);
     let due = match &parsed {
         Ok(cron) if standing::may_run(schedule, location) => runs_due(observed, cron, now),
         Ok(_) | Err(_) => Due::nothing(observed, now),
     };
     let Due { create, served, run_now, events: told } = due;
     events.extend(told);
-    let mut status = status_of(&before, &history);
+    let mut status = status_of(&before, &history, now);
     status.last_run_time = served.map(Time).or(status.last_run_time);
     status.last_run_now = run_now.or(status.last_run_now);
     // The grace of something missing ends without anything happening.
@@ -106,11 +106,11 @@ pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> Sched
 }
 
 /// The part of the status that tells of records.
-fn status_of(before: &EtcdBackupScheduleStatus, history: &History) -> EtcdBackupScheduleStatus {
+fn status_of(before: &EtcdBackupScheduleStatus, history: &History, now: Timestamp) -> EtcdBackupScheduleStatus {
     let History { active, last_backup, last_success, failures, finished: _, retained } = history;
     // Records of the failed are deleted beyond history.failed, those of the good with their archives; neither must make
-    // a schedule forget.
-    let known = before.last_success_time.as_ref().map(|time| time.0);
+    // a schedule forget. A success that lies ahead is of a clock that was wrong.
+    let known = before.last_success_time.as_ref().map(|time| time.0).filter(|time| *time <= horizon(now));
     let newest_success = known.max(*last_success);
     let is_same_streak = known == newest_success;
     let counted = if is_same_streak { before.consecutive_failures.unwrap_or(0).max(*failures) } else { *failures };
@@ -213,16 +213,11 @@ fn suspended(is_suspended: bool) -> Shown {
 }
 
 /// How the newest run that is over ended.
-pub fn newest_run<'b>(backups: impl Iterator<Item = &'b EtcdBackup>) -> NewestRun {
-    match newest_finished(backups) {
+pub fn newest_run<'b>(backups: impl Iterator<Item = &'b EtcdBackup>, now: Timestamp) -> NewestRun {
+    match newest_finished(backups, now) {
         Some(run) if run.failure.is_some() => NewestRun::Failed,
         Some(_) | None => NewestRun::NotFailed,
     }
-}
-
-/// The slot that a backup serves.
-fn slot_of(backup: &EtcdBackup) -> Option<Timestamp> {
-    backup.metadata.annotations.as_ref()?.get(label::SLOT)?.parse().ok()
 }
 
 fn name_of(backup: &EtcdBackup) -> &str {

@@ -3,6 +3,7 @@ use crate::situation::{
     Show, assert_shown, assert_sound, at, condition, good_location, is_true as shows, judged_location, location, merge,
     run_of, schedule,
 };
+use lifeboat_crds::label;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -558,7 +559,7 @@ proptest! {
             let before: BTreeSet<String> = names(&nightly).into_iter().map(str::to_owned).collect();
             let brought = step(&mut nightly, second);
             let of_new: BTreeSet<Timestamp> =
-                nightly.backups.iter().filter(|backup| !before.contains(name_of(backup))).filter_map(slot_of).collect();
+                nightly.backups.iter().filter(|backup| !before.contains(name_of(backup))).filter_map(|backup| backup.slot()).collect();
             prop_assert!(of_new.len() <= 2, "a slot and a run by hand at most: {of_new:?}");
             for name in brought.created {
                 prop_assert!(all.insert(name.clone()), "{name} was made twice");
@@ -566,7 +567,7 @@ proptest! {
             slots.extend(of_new);
         }
         for slot in slots {
-            let of_slot = nightly.backups.iter().filter(|backup| slot_of(backup) == Some(slot)).count();
+            let of_slot = nightly.backups.iter().filter(|backup| backup.slot() == Some(slot)).count();
             prop_assert!(of_slot <= usize::try_from(copies).unwrap());
         }
     }
@@ -621,4 +622,48 @@ fn archives_older_than_the_schedule_count_as_its_successes_and_start_nothing() {
     assert_eq!(status.last_backup_ref.unwrap().name, "nightly-20261124060000");
     assert!(status.active.is_empty());
     assert_eq!(step(&mut nightly, PERIOD), created(&["nightly-20261124180000"]));
+}
+
+/// A run of `nightly` at a second, and how it ended.
+fn run(name: &str, second: i64, more: Value) -> EtcdBackup {
+    run_of("nightly", name, at(second), more)
+}
+
+#[test]
+fn a_record_that_waits_to_be_filled_in_is_no_failed_run() {
+    let mut nightly = observed(json!({}));
+    let mut found = run("found", -10, json!({}));
+    found.metadata.annotations.as_mut().unwrap().insert(label::IMPORTED.into(), "20260101-000000-0123abcd".into());
+    nightly.backups = vec![run("good", -PERIOD, ended("Complete", -PERIOD)), found];
+    let status = decide(&nightly, at(0)).status;
+    assert_eq!(status.consecutive_failures, Some(0));
+    let last = condition(&serde_json::to_value(&nightly.schedule).unwrap(), "LastBackupSucceeded").cloned();
+    assert_eq!(last, None, "nothing was decided before");
+    let shown = status.conditions.iter().find(|shown| shown.type_ == "LastBackupSucceeded").unwrap();
+    assert_eq!((shown.status.as_str(), shown.message.as_str()), ("True", "good succeeded"));
+}
+
+#[test]
+fn a_run_of_a_clock_that_was_ahead_says_nothing_of_how_things_stand() {
+    const YEAR: i64 = 365 * 86_400;
+    let mut nightly = observed(json!({}));
+    nightly.backups = vec![
+        run("ahead", YEAR, ended("Complete", YEAR)),
+        run(
+            "real",
+            -PERIOD,
+            json!({"conditions": [{"type": "Failed", "status": "True", "reason": "SnapshotFailed",
+            "message": "", "lastTransitionTime": at(-PERIOD).to_string()}]}),
+        ),
+    ];
+    nightly.schedule.status = Some(
+        serde_json::from_value(json!({"lastSuccessTime": at(YEAR).to_string(), "observedGeneration": 1})).unwrap(),
+    );
+    let status = decide(&nightly, at(0)).status;
+    assert_eq!(status.last_success_time, None);
+    assert_eq!(status.consecutive_failures, Some(1));
+    assert_eq!(newest_run(nightly.backups.iter(), at(0)), NewestRun::Failed);
+    // A master whose clock is seconds ahead is none of that.
+    nightly.backups.push(run("now", 0, ended("Complete", 20)));
+    assert_eq!(decide(&nightly, at(10)).status.last_success_time.unwrap().0, at(20));
 }

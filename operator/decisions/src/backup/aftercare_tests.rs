@@ -29,7 +29,8 @@ fn finished(more: Value) -> ObservedBackup {
         busy: BTreeMap::new(),
         last_used: BTreeMap::new(),
         execution_unchanged_for: Duration::ZERO,
-        superseded_by: None,
+        concurrency: None,
+        later_runs: Vec::new(),
         has_schedule: true,
         sighting: crate::backup::Sighting::Unsaid,
     }
@@ -284,4 +285,30 @@ fn an_import_shows_the_pin_that_was_found_with_it() {
     let facts = serde_json::from_value(json!({"reason": "audit", "time": at(1).to_string()})).unwrap();
     let shown = shown_pin(&facts, Source::Bucket).unwrap();
     assert_eq!((shown.reason, shown.message.as_str()), (Reason::ImportedFromCatalog, "audit"));
+}
+
+#[test]
+fn an_archive_that_was_found_again_stays_found() {
+    let mut observed = finished(json!({"status": {"verification": {"level": "Checksum"}}}));
+    const DAY: i64 = 86_400;
+    assert_eq!(step(&mut observed, DAY).1, Some((Task::Verify, 2)));
+    answer(&mut observed, error("ArchiveMissing", "the store has no such object"));
+    assert_eq!(step(&mut observed, DAY + 5).0, ["ArchiveMissing"]);
+    observed.sighting = crate::backup::Sighting::Recovered;
+    step(&mut observed, DAY + 600);
+    assert_shown(&object(&observed), Show::Current("Succeeded"), "");
+    observed.sighting = crate::backup::Sighting::Unsaid;
+    assert_eq!(step(&mut observed, DAY + 610).0, Vec::<&str>::new());
+    assert_shown(&object(&observed), Show::Current("Succeeded"), "");
+}
+
+#[test]
+fn a_verification_that_did_not_come_about_is_said_and_tried_again_soon() {
+    let mut observed = finished(json!({"status": {"verification": {"level": "Checksum"}}}));
+    const DAY: i64 = 86_400;
+    assert_eq!(step(&mut observed, DAY).1, Some((Task::Verify, 2)));
+    answer(&mut observed, error("LocationUnavailable", "the store does not answer"));
+    assert_eq!(step(&mut observed, DAY + 5).1, None);
+    assert!(message(&observed, "Complete").unwrap().contains("the store does not answer"));
+    assert_eq!(step(&mut observed, DAY + 301).1, Some((Task::Verify, 3)));
 }

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use lifeboat_crds::backup::{ArchiveFacts, Verification, VerificationLevel};
-use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupStatus, Quantity, Reason, TaskError, label};
+use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupStatus, Quantity, Reason, TaskError};
 
 use crate::conditions::{GoodReason, Outcome, Shown, human_duration};
 
@@ -73,9 +73,7 @@ pub(super) fn words(status: &EtcdBackupStatus) -> String {
 
 /// Why a backup with an archive is good.
 fn reason(backup: &EtcdBackup) -> GoodReason {
-    let is_imported =
-        backup.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(label::IMPORTED));
-    if is_imported { GoodReason::ImportedFromCatalog } else { GoodReason::Succeeded }
+    if backup.is_imported() { GoodReason::ImportedFromCatalog } else { GoodReason::Succeeded }
 }
 
 /// How a backup with an archive stands.

@@ -12,14 +12,13 @@ use lifeboat_crds::{
 };
 
 use super::{Holding, Judged, NewestRun, Verdict, Worth, judge_archives};
-use crate::LocationView;
 use crate::backup::pin_of;
 use crate::conditions::is_true;
+use crate::{LARGEST_SKEW, LocationView, horizon};
 
-/// Clocks that differ by more than this say nothing about age, seconds.
-const LARGEST_SKEW: i64 = 300;
 /// A location that works is probed every five minutes. One whose last probe is further from now than this has not been
-/// looked at, or the operator's clock is wrong; by a clock that is months ahead everything is too old.
+/// looked at, or the operator's clock is wrong; by a clock that is months ahead everything is too old. So that a wrong clock
+/// is not compared with itself, the agent's own sign of life is, too.
 const LATEST_PROBE: SignedDuration = SignedDuration::from_hours(1);
 /// Reason beside the others where the store refuses to delete.
 const HELD: &str = "held by the store against deletion; tried again once a day";
@@ -69,8 +68,9 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
     let holdings: Vec<Holding> = judged
         .iter()
         .map(|backup| {
-            let hold = holds.get(backup.spec.location_ref.name.as_str()).unwrap_or(&missing);
-            holding_of(backup, hold.clone())
+            let location = backup.spec.location_ref.name.as_str();
+            let hold = holds.get(location).unwrap_or(&missing);
+            holding_of(backup, locations.get(location), hold.clone(), now)
         })
         .collect();
     let view = Judged { holdings: &holdings, policy: &schedule.spec.retention, zone: &zone, newest_run: *newest_run };
@@ -82,6 +82,11 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
     // The oldest go first.
     pairs.sort_by_cached_key(|(backup, _)| (slot_of(backup), name_of(backup)));
     let marks = pairs.into_iter().filter_map(|(backup, verdict)| {
+        // Where nothing can be reached nothing goes, and to say so of each archive would be as many writes with each outage.
+        let is_away = unreachable(&backup.spec.location_ref.name, locations.get(&backup.spec.location_ref.name));
+        if is_away.is_some() && !shows_expire(backup) {
+            return None;
+        }
         if !verdict.is_keep() && !shows_expire(backup) {
             room = room.checked_sub(1)?;
         }
@@ -109,7 +114,7 @@ fn is_subject(backup: &EtcdBackup, schedule: &str) -> bool {
     let has = |key| annotations.is_some_and(|annotations| annotations.contains_key(key));
     let labels = backup.metadata.labels.as_ref();
     let is_labelled = labels.and_then(|labels| labels.get(label::SCHEDULE)).is_some_and(|name| name == schedule);
-    let is_run = has(label::SLOT) || has(label::IMPORTED);
+    let is_run = has(label::SLOT) || backup.is_imported();
     let is_complete = backup.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Complete));
     is_labelled && is_run && is_complete && !is_asked_to_go(backup)
 }
@@ -121,21 +126,36 @@ pub fn is_asked_to_go(backup: &EtcdBackup) -> bool {
     asked.is_some() && asked == id && pin_of(backup).is_none()
 }
 
-fn holding_of(backup: &EtcdBackup, hold: Option<String>) -> Holding {
-    Holding { name: name_of(backup), slot: slot_of(backup), worth: worth_of(backup), pin: pin_of(backup), hold }
+fn holding_of(backup: &EtcdBackup, location: Option<&LocationView>, hold: Option<String>, now: Timestamp) -> Holding {
+    let slot = slot_of(backup);
+    let worth = match unreachable(&backup.spec.location_ref.name, location) {
+        Some(words) => Worth::NotCounted(words),
+        // Ranked first until then, it would push real ones out.
+        None if slot > horizon(now) => Worth::NotCounted("its run lies ahead by the operator's clock".to_owned()),
+        None => worth_of(backup),
+    };
+    Holding { name: name_of(backup), slot, worth, pin: pin_of(backup), hold }
+}
+
+/// Why nobody may count on what lies in a location: its records say what was true when it was last seen.
+fn unreachable(name: &str, location: Option<&LocationView>) -> Option<String> {
+    let location = match location {
+        Some(LocationView::Seen(location)) => location,
+        Some(LocationView::Missing) | None => return Some(format!("location {name} does not exist")),
+    };
+    let conditions = location.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    (!is_true(conditions, ConditionType::Available)).then(|| format!("location {name} cannot be reached"))
 }
 
 /// The run that a backup is of: by its annotation, else by its name, as with one found in the bucket; else it is a run of
 /// its own.
 fn slot_of(backup: &EtcdBackup) -> Timestamp {
-    let annotations = backup.metadata.annotations.as_ref();
-    let annotated = annotations.and_then(|annotations| annotations.get(label::SLOT)).and_then(|slot| slot.parse().ok());
     let schedule = backup.metadata.labels.as_ref().and_then(|labels| labels.get(label::SCHEDULE));
     let named = schedule.and_then(|schedule| slot_of_name(schedule, &name_of(backup)));
     let status = backup.status.as_ref();
     let begun = status.and_then(|status| status.start_time.as_ref().or(status.completion_time.as_ref()));
     let created = backup.metadata.creation_timestamp.as_ref();
-    annotated.or(named).or(begun.or(created).map(|time| time.0)).unwrap_or(Timestamp::MAX)
+    backup.slot().or(named).or(begun.or(created).map(|time| time.0)).unwrap_or(Timestamp::MAX)
 }
 
 /// The slot in the name of a schedule's backup: `<schedule>-<UTC yyyymmddhhmmss>[-n]`.
@@ -183,7 +203,9 @@ fn hold_of(name: &str, location: &LocationView, last_restore: Option<Timestamp>,
         return Some(format!("location {name} cannot be written"));
     }
     let probed = status.and_then(|status| status.last_probe_time.as_ref()).map(|time| time.0);
-    if probed.is_none_or(|probed| now.duration_since(probed).abs() > LATEST_PROBE) {
+    let beat = status.and_then(|status| status.execution.as_ref()).map(|execution| execution.heartbeat_time.0);
+    let is_of_this_hour = |time: Timestamp| now.duration_since(time).abs() <= LATEST_PROBE;
+    if ![probed, beat].into_iter().all(|time| time.is_some_and(is_of_this_hour)) {
         return Some(format!("the last probe of location {name} is not of this hour by the operator's clock"));
     }
     let listed = status.and_then(|status| status.catalog.as_ref()?.full_pass_time.as_ref()).map(|time| time.0);
@@ -194,7 +216,7 @@ fn hold_of(name: &str, location: &LocationView, last_restore: Option<Timestamp>,
         }
         (Some(_), Some(_) | None) => {}
     }
-    let skew = status.and_then(|status| status.clock_skew_seconds).unwrap_or(0);
+    let skew = SignedDuration::from_secs(status.and_then(|status| status.clock_skew_seconds).unwrap_or(0));
     (skew.abs() > LARGEST_SKEW)
         .then(|| format!("the clocks of location {name} and of the masters differ by more than 5 minutes"))
 }

@@ -9,10 +9,15 @@ const DAY: i64 = 86_400;
 fn listed_location(more: Value) -> EtcdBackupLocation {
     let mut base = json!({"status": {"observedGeneration": 1, "lastProbeTime": at(0).to_string(),
         "catalog": {"passId": "p1", "fullPassTime": at(0).to_string()},
-        "conditions": [{"type": "Writable", "status": "True", "reason": "Accepted", "message": "",
-            "lastTransitionTime": at(0).to_string()}]}});
+        "execution": {"nodeName": "m1", "attempt": 1, "task": "Probe", "startTime": at(0).to_string(),
+            "heartbeatTime": at(0).to_string()},
+        "conditions": [condition("Available", "True"), condition("Writable", "True")]}});
     merge(&mut base, more);
     location(base)
+}
+
+fn condition(type_: &str, status: &str) -> Value {
+    json!({"type": type_, "status": status, "reason": "Accepted", "message": "", "lastTransitionTime": at(0).to_string()})
 }
 
 /// A good run so many days before the start.
@@ -87,9 +92,19 @@ fn nothing_goes_while_something_about_the_location_is_in_doubt() {
         (listed_location(json!({"status": {"catalog": null}})), None, "has not been listed as a whole"),
         (listed_location(json!({})), Some(at(1)), "since the cluster was restored"),
         (listed_location(json!({"spec": {"accessMode": "ReadOnly"}})), None, "is ReadOnly"),
-        (listed_location(json!({"status": {"conditions": []}})), None, "cannot be written"),
+        (
+            listed_location(json!({"status": {"conditions": [condition("Available", "True")]}})),
+            None,
+            "cannot be written",
+        ),
         (listed_location(json!({"status": {"lastProbeTime": at(-3_591).to_string()}})), None, "is not of this hour"),
         (listed_location(json!({"status": {"lastProbeTime": at(30 * DAY).to_string()}})), None, "is not of this hour"),
+        // The operator's clock runs ahead, and its own notes with it; the agents' does not.
+        (
+            listed_location(json!({"status": {"execution": {"heartbeatTime": at(-365 * DAY).to_string()}}})),
+            None,
+            "is not of this hour",
+        ),
         (listed_location(json!({"status": {"clockSkewSeconds": -301}})), None, "differ by more than 5 minutes"),
     ] {
         let said = verdict(place, restored);
@@ -172,4 +187,58 @@ fn only_so_many_go_at_once_the_oldest_first_and_held_ones_are_not_in_the_way() {
     let marks = decide_at(&schedule, &backups, listed_location(json!({})), None);
     assert_eq!(said(&marks).len(), 2, "{:?}", said(&marks));
     assert!(said(&marks)[0].contains(HELD), "{:?}", said(&marks));
+}
+
+#[test]
+fn what_nobody_can_reach_is_not_counted_and_not_written_anew() {
+    let there = |days| {
+        let mut backup = good(days, json!({}));
+        backup.spec.location_ref = lifeboat_crds::ObjectName::new("old");
+        backup
+    };
+    // The newest lie where nothing can be reached any more.
+    let backups: Vec<EtcdBackup> = (1..=5).map(|days| good(days, json!({}))).chain((6..=9).map(there)).collect();
+    let borrowed: Vec<&EtcdBackup> = backups.iter().collect();
+    let schedule = keep_last(2);
+    let seen = |location| LocationView::Seen(Box::new(location));
+    let away = listed_location(json!({"status": {"conditions": [condition("Available", "False")]}}));
+    for gone in [LocationView::Missing, seen(away)] {
+        let locations =
+            BTreeMap::from([("bucket".to_owned(), gone), ("old".to_owned(), seen(listed_location(json!({}))))]);
+        let newest_run = NewestRun::NotFailed;
+        let observed =
+            ObservedRetention { schedule: &schedule, backups: &borrowed, locations, last_restore: None, newest_run };
+        assert_eq!(
+            said(&decide_retention(&observed, at(10))),
+            [
+                "b09 Expire kept by no rule (last 2)",
+                "b08 Expire kept by no rule (last 2)",
+                "b07 Keep last 2",
+                "b06 Keep last 2"
+            ]
+        );
+    }
+}
+
+#[test]
+fn what_was_let_go_in_a_location_that_is_away_stays() {
+    let expire = json!({"expiry": {"decision": "Expire", "reasons": ["kept by no rule (last 1)"], "policyGeneration": 1,
+        "passId": "p1"}});
+    let backups = [good(1, json!({})), good(2, expire)];
+    let away = listed_location(json!({"status": {"conditions": [condition("Available", "False")]}}));
+    let words = said(&decide_at(&keep_last(1), &backups, away, None));
+    assert_eq!(words, ["b02 Keep not counted: location bucket cannot be reached"]);
+}
+
+#[test]
+fn an_archive_of_a_slot_that_lies_ahead_pushes_nothing_out() {
+    let backups = [good(-365, json!({})), good(1, json!({})), good(2, json!({}))];
+    assert_eq!(
+        said(&decide_at(&keep_last(1), &backups, listed_location(json!({})), None)),
+        [
+            "b02 Expire kept by no rule (last 1)",
+            "b01 Keep last 1",
+            "b-365 Keep not counted: its run lies ahead by the operator's clock"
+        ]
+    );
 }

@@ -9,8 +9,8 @@ use lifeboat_crds::event::EventReason;
 use lifeboat_crds::schedule::ConcurrencyPolicy;
 use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, label};
 
-use super::records::{is_active, is_imported};
-use super::{ObservedSchedule, name_of, resumed_at, slot_of};
+use super::records::is_active;
+use super::{ObservedSchedule, name_of, resumed_at};
 use crate::after;
 use crate::cron::{CronSchedule, count_between, jitter, starting_deadline};
 use crate::event::EventDraft;
@@ -102,8 +102,8 @@ fn newest_served(
     let was_seen = before.observed_generation.is_some_and(|generation| generation >= 0);
     let created = created_at(&observed.schedule, now);
     // An archive found in the bucket is of a run that this API server has forgotten, or never knew.
-    let counts = |backup: &EtcdBackup| is_imported(backup) || (!was_seen && !is_asked(backup));
-    let slots = observed.backups.iter().filter(|backup| counts(backup)).filter_map(|backup| slot_of(backup));
+    let counts = |backup: &EtcdBackup| backup.is_imported() || (!was_seen && !is_asked(backup));
+    let slots = observed.backups.iter().filter(|backup| counts(backup)).filter_map(|backup| backup.slot());
     noted.max(slots.filter(|slot| (created..=now).contains(slot)).max())
 }
 
@@ -154,7 +154,7 @@ fn running_instead<'o>(observed: &ObservedSchedule<'o>, slot: Timestamp) -> Opti
     match observed.schedule.spec.concurrency_policy {
         ConcurrencyPolicy::Replace => None,
         ConcurrencyPolicy::Forbid => {
-            let others = observed.backups.iter().filter(|backup| is_active(backup) && slot_of(backup) != Some(slot));
+            let others = observed.backups.iter().filter(|backup| is_active(backup) && backup.slot() != Some(slot));
             others.map(|backup| name_of(backup)).min()
         }
     }
@@ -202,7 +202,7 @@ fn noted(value: &str) -> String {
 /// backup of what is there now, not of what was there when the other began.
 fn obey(due: &mut Due, observed: &ObservedSchedule<'_>, value: &str, now: Timestamp) {
     let served_by_slot = !due.create.is_empty();
-    let newest_asked = observed.backups.iter().filter(|backup| is_asked(backup)).max_by_key(|backup| slot_of(backup));
+    let newest_asked = observed.backups.iter().filter(|backup| is_asked(backup)).max_by_key(|backup| backup.slot());
     let was_started = newest_asked.is_some_and(|backup| asked_value(backup) == Some(value));
     if served_by_slot || was_started {
         due.run_now = Some(noted(value));

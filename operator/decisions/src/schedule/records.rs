@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use lifeboat_crds::condition::find;
 use lifeboat_crds::schedule::Retained;
-use lifeboat_crds::{ConditionType, EtcdBackup, ObjectName, Reason, Time, label};
+use lifeboat_crds::{ConditionType, EtcdBackup, ObjectName, Reason, Time};
 
 use super::due::is_asked;
-use super::{has_ended, name_of, slot_of};
+use super::{has_ended, name_of};
+use crate::horizon;
 
 /// Most runs named in `status.active`.
 const ACTIVE_SHOWN: usize = 32;
@@ -41,16 +42,14 @@ pub(super) struct History {
     pub(super) retained: Retained,
 }
 
-/// Sums the records up.
-pub(super) fn summarize(backups: &[&EtcdBackup]) -> History {
-    let mut runs: BTreeMap<Timestamp, Vec<&EtcdBackup>> = BTreeMap::new();
-    for backup in backups {
-        runs.entry(time_of(backup)).or_default().push(backup);
-    }
+/// Sums the records up. How a run ended whose slot lies ahead says nothing: it was started under a clock that was wrong, and
+/// would stand for every run until then.
+pub(super) fn summarize(backups: &[&EtcdBackup], now: Timestamp) -> History {
+    let mut runs = runs_of(backups.iter().copied());
     for run in runs.values_mut() {
         run.sort_by(|one, other| name_of(one).cmp(name_of(other)));
     }
-    let newest_first = || runs.values().rev();
+    let newest_first = || runs.range(..=horizon(now)).rev().map(|(_, run)| run);
     let mut active: Vec<ObjectName> = runs
         .values()
         .flatten()
@@ -72,7 +71,7 @@ pub(super) fn summarize(backups: &[&EtcdBackup]) -> History {
     History {
         active,
         last_backup: newest.map(|backup| ObjectName::new(name_of(backup))),
-        last_success: good.iter().filter_map(|backup| completion(backup)).max(),
+        last_success: good.iter().filter_map(|backup| completion(backup)).filter(|time| *time <= horizon(now)).max(),
         failures: i32::try_from(failures).unwrap_or(i32::MAX),
         finished: over.into_iter().next(),
         retained,
@@ -80,28 +79,33 @@ pub(super) fn summarize(backups: &[&EtcdBackup]) -> History {
 }
 
 /// The newest run that is over.
-pub(super) fn newest_finished<'b>(backups: impl Iterator<Item = &'b EtcdBackup>) -> Option<Finished> {
+pub(super) fn newest_finished<'b>(backups: impl Iterator<Item = &'b EtcdBackup>, now: Timestamp) -> Option<Finished> {
+    runs_of(backups).range(..=horizon(now)).rev().find_map(|(_, run)| finished(run))
+}
+
+/// The copies of one slot are one run.
+fn runs_of<'b>(backups: impl Iterator<Item = &'b EtcdBackup>) -> BTreeMap<Timestamp, Vec<&'b EtcdBackup>> {
     let mut runs: BTreeMap<Timestamp, Vec<&EtcdBackup>> = BTreeMap::new();
     for backup in backups {
         runs.entry(time_of(backup)).or_default().push(backup);
     }
-    runs.values().rev().find_map(|run| finished(run))
+    runs
+}
+
+/// Whether nothing is known yet of how it ends, or ended: one found in the bucket waits to be filled in by a listing.
+fn is_open(backup: &EtcdBackup) -> bool {
+    !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
 }
 
 /// Whether a backup goes on.
 pub(super) fn is_active(backup: &EtcdBackup) -> bool {
-    !is_imported(backup) && !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
+    !backup.is_imported() && is_open(backup)
 }
 
 /// Whether a listing of the bucket misses the archive, or found it altered.
 fn is_lost(backup: &EtcdBackup) -> bool {
     let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
     find(conditions, ConditionType::Ready).is_some_and(|ready| ready.status == "False")
-}
-
-/// Whether a record is of an archive found in the bucket.
-pub(super) fn is_imported(backup: &EtcdBackup) -> bool {
-    backup.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(label::IMPORTED))
 }
 
 /// Names of the oldest records of failed backups beyond `kept`. That of the newest run that is over stays in any case: it
@@ -126,7 +130,7 @@ pub(super) fn failed_beyond(backups: &[&EtcdBackup], kept: i32) -> Vec<String> {
 /// The slot of a backup; for one without, when it was made.
 fn time_of(backup: &EtcdBackup) -> Timestamp {
     let created = backup.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    slot_of(backup).or(created).unwrap_or(Timestamp::MIN)
+    backup.slot().or(created).unwrap_or(Timestamp::MIN)
 }
 
 fn completion(backup: &EtcdBackup) -> Option<Timestamp> {
@@ -138,7 +142,7 @@ fn finished(run: &[&EtcdBackup]) -> Option<Finished> {
     if let Some(good) = run.iter().find(|backup| has_ended(backup, ConditionType::Complete)) {
         return Some(Finished { name: name_of(good).to_owned(), failure: None });
     }
-    if run.iter().any(|backup| is_active(backup)) {
+    if run.iter().any(|backup| is_open(backup)) {
         return None;
     }
     let backup = run.first()?;

@@ -2,12 +2,12 @@
 
 use lifeboat_crds::backup::Verification;
 use lifeboat_crds::event::EventReason;
-use lifeboat_crds::{ConditionType, Reason, Task, TaskError};
+use lifeboat_crds::{ConditionStatus, ConditionType, Reason, Task, TaskError};
 
 use super::{Aftercare, archive};
 use crate::backup::aftercare::pins::{Source, shown_pin};
 use crate::backup::{Sighting, catalog};
-use crate::conditions::{Outcome, Shown, is_true};
+use crate::conditions::{Outcome, Shown, is_true, since};
 use crate::event::EventDraft;
 
 impl Aftercare<'_> {
@@ -69,9 +69,17 @@ impl Aftercare<'_> {
                 false
             }
         };
-        if is_proof {
+        if is_proof && !self.was_recovered() {
             self.lose(reason, &error.message);
         }
+    }
+
+    /// Whether a listing has found the archive sound after the current errand was given out: then its answer, which stays
+    /// where it is, is of the past. Both times are the operator's own.
+    fn was_recovered(&self) -> bool {
+        let ready = since(&self.status.conditions, ConditionType::Ready, ConditionStatus::True);
+        let asked = self.status.assignment.as_ref().map(|assignment| assignment.time.0);
+        ready.zip(asked).is_some_and(|(ready, asked)| ready > asked)
     }
 
     /// The archive is not what it was, or is no more.

@@ -138,6 +138,8 @@ impl Aftercare<'_> {
         }
         match self.current().filter(|(assignment, _)| assignment.task == Task::Verify) {
             Some((_, None)) => Some(self.now),
+            // One that did not come about is tried again as any errand is.
+            Some((_, Some(result))) if result.error.is_some() => Some(self.now),
             Some((assignment, Some(_))) => Some(after(assignment.time.0.max(proven.time.0), DAY)),
             None => Some(after(proven.time.0, DAY)),
         }
