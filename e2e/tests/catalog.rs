@@ -305,7 +305,9 @@ async fn ten_thousand_archives_are_found() -> Result<()> {
     many(&cluster.place_of(&first), count)?;
     let operator = cluster.operators[0].pid().context("no operator")?;
     println!("operator before: {} MiB", resident(operator)?);
-    cluster.apply(&schedule("hourly", "0 * * * *", "shelf")).await?;
+    let mut hourly = schedule("hourly", "0 * * * *", "shelf");
+    hourly["spec"]["retention"] = json!({"keepLast": 10_000});
+    cluster.apply(&hourly).await?;
     let begun = Instant::now();
     let before = cluster.get("etcdbl", "shelf").await?.unwrap();
     let region = json!({"spec": {"directory": {"subPath": "etcd/"}}}).to_string();
