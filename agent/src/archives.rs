@@ -10,35 +10,30 @@ mod fetch;
 mod file;
 mod retention;
 mod right;
+mod shelf;
 mod shown;
 mod trust;
 
-use std::cmp::Reverse;
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
-use lifeboat_crds::manifest::Manifest;
-use lifeboat_crds::signing::{KnownKeys, SignatureState};
-use lifeboat_crds::{BackupId, layout};
-use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, StoreError};
+use lifeboat_crds::BackupId;
+use lifeboat_crds::signing::SignatureState;
+use lifeboat_storage::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use self::change::{DeleteArguments, PinArguments, UnpinArguments, run_delete, run_pin, run_unpin};
 use self::fetch::{FetchError, Target, Wanted, prove, read_identities};
-use self::file::{FileError, LocationFile, StoreKeys};
+use self::file::{FileError, StoreKeys};
 use self::retention::{RetentionArguments, run_retention};
+use self::shelf::Shelf;
 use self::shown::Format;
-use self::trust::{Trust, Trusted};
+use self::trust::Trust;
 use crate::archive::read::ReadError;
 use crate::host::keys::KeysError;
 use crate::keeping::KeepError;
 use crate::location::LocationError;
-use crate::manifest::{FoundManifest, ManifestError, fetch_manifest};
-
-/// Manifests read at once.
-const READS: usize = 16;
+use crate::manifest::{FoundManifest, ManifestError};
 
 /// Archives in a location, without any API server.
 #[derive(Debug, clap::Subcommand)]
@@ -243,19 +238,19 @@ pub async fn run_archive_command(
 ) -> Result<(), ArchiveError> {
     match command {
         ArchiveCommand::List { place, output } => {
-            let shelf = Shelf::open(&place).await?;
+            let shelf = Shelf::open(&place, cancel).await?;
             let manifests = shelf.manifests().await?;
             Ok(shown::write_list(out, output, &manifests)?)
         }
         ArchiveCommand::Describe { which, output } => {
-            let (shelf, found) = Shelf::open_one(&which).await?;
+            let (shelf, found) = Shelf::open_one(&which, cancel).await?;
             shown::write_manifest(out, output, &found)?;
             shelf.remark_keys(&found);
             refuse_altered(&found)
         }
         ArchiveCommand::Verify { which, unlock, output } => {
             let wanted = Wanted { target: None, identities: read_identities(unlock.identity.as_deref())? };
-            let (shelf, found) = Shelf::open_one(&which).await?;
+            let (shelf, found) = Shelf::open_one(&which, cancel).await?;
             refuse_altered(&found)?;
             let manifest = &found.manifest;
             let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, wanted, cancel).await?;
@@ -264,7 +259,7 @@ pub async fn run_archive_command(
         }
         ArchiveCommand::Fetch { which, unlock, file, output } => {
             let identities = read_identities(unlock.identity.as_deref())?;
-            let (shelf, found) = Shelf::open_one(&which).await?;
+            let (shelf, found) = Shelf::open_one(&which, cancel).await?;
             refuse_altered(&found)?;
             let manifest = &found.manifest;
             let target = Target::new(&file, manifest)?;
@@ -286,136 +281,5 @@ fn refuse_altered(found: &FoundManifest) -> Result<(), ArchiveError> {
     match &found.signature {
         SignatureState::Valid(_) | SignatureState::Unknown(_) | SignatureState::Unsigned => Ok(()),
         SignatureState::Invalid => Err(ArchiveError::Altered(found.manifest.backup_id.clone())),
-    }
-}
-
-/// The archives of one cluster.
-struct Shelf {
-    store: Arc<dyn ObjectStore>,
-    cluster: String,
-    trusted: Trusted,
-}
-
-impl Shelf {
-    async fn open(place: &Place) -> Result<Self, ArchiveError> {
-        let trusted = place.trust.read()?;
-        let store = LocationFile::read(&place.location)?.open(&place.keys).await?;
-        let cluster = match &place.cluster {
-            Some(cluster) => known_cluster(store.as_ref(), cluster).await?,
-            None => only_cluster(store.as_ref()).await?,
-        };
-        Ok(Self { store, cluster, trusted })
-    }
-
-    async fn open_one(which: &Which) -> Result<(Self, FoundManifest), ArchiveError> {
-        let shelf = Self::open(&which.place).await?;
-        let missing = || ArchiveError::NoSuchArchive { place: shelf.store.describe(), wanted: which.backup.clone() };
-        let Ok(id) = which.backup.parse::<BackupId>() else {
-            // `latest`, or the name of an EtcdBackup; of several of one name the newest.
-            let is_meant =
-                |found: &FoundManifest| which.backup == "latest" || found.manifest.object.name == which.backup;
-            let found = shelf.manifests().await?.into_iter().find(is_meant);
-            return match found {
-                Some(manifest) => Ok((shelf, manifest)),
-                None => Err(missing()),
-            };
-        };
-        match shelf.manifest(&id).await {
-            Ok(manifest) => Ok((shelf, manifest)),
-            Err(ArchiveError::Manifest(ManifestError::Store(StoreError::NotFound { .. }))) => Err(missing()),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Every backup, oldest first.
-    async fn ids(&self) -> Result<Vec<BackupId>, StoreError> {
-        let mut request = ListRequest { delimiter: true, ..ListRequest::under(layout::backups_prefix(&self.cluster)) };
-        let mut candidates: Vec<BackupId> = Vec::new();
-        loop {
-            let page = self.store.list(&request).await?;
-            let names = page.prefixes.iter().filter_map(|prefix| prefix.trim_end_matches('/').rsplit('/').next());
-            candidates.extend(names.filter_map(|name| name.parse::<BackupId>().ok()));
-            let Some(next) = page.next else { break };
-            request.cursor = Some(next);
-        }
-        // A directory without manifest is no backup.
-        let exist: Vec<Option<BackupId>> = stream::iter(candidates)
-            .map(|id| async move {
-                match self.store.head(&key(layout::manifest(&self.cluster, &id))?).await {
-                    Ok(_) => Ok(Some(id)),
-                    Err(StoreError::NotFound { .. }) => Ok(None),
-                    Err(error) => Err(error),
-                }
-            })
-            .buffered(READS)
-            .try_collect()
-            .await?;
-        Ok(exist.into_iter().flatten().collect())
-    }
-
-    async fn manifest(&self, id: &BackupId) -> Result<FoundManifest, ArchiveError> {
-        Ok(fetch_manifest(self.store.as_ref(), &self.cluster, id, self.known()).await?)
-    }
-
-    /// Every manifest, the newest snapshot first: by when it was begun to be read, not by when the backup was asked for or
-    /// ended. One that cannot be read is an error: a list with holes would mislead.
-    async fn manifests(&self) -> Result<Vec<FoundManifest>, ArchiveError> {
-        let ids = self.ids().await?;
-        let read = stream::iter(ids).map(|id| async move { self.manifest(&id).await }).buffered(READS);
-        let mut manifests: Vec<FoundManifest> = read.try_collect().await?;
-        manifests
-            .sort_by_key(|FoundManifest { manifest, .. }| Reverse((manifest.start_time, manifest.snapshot.revision)));
-        Ok(manifests)
-    }
-
-    fn known(&self) -> &KnownKeys {
-        &self.trusted.known
-    }
-
-    /// Keys of this host that could not be read matter only where a signature could not be judged.
-    fn remark_keys(&self, found: &FoundManifest) {
-        if matches!(found.signature, SignatureState::Unknown(_)) {
-            for words in &self.trusted.remarks {
-                let _ = writeln!(std::io::stderr(), "lifeboat: {words}");
-            }
-        }
-    }
-
-    fn data_key(&self, manifest: &Manifest) -> Result<ObjectKey, StoreError> {
-        key(layout::data(&self.cluster, &manifest.backup_id, &manifest.data))
-    }
-}
-
-fn key(text: String) -> Result<ObjectKey, StoreError> {
-    Ok(ObjectKey::parse(text)?)
-}
-
-/// The clusters whose archives lie there; of more than a page of them, the first.
-async fn clusters(store: &dyn ObjectStore) -> Result<Vec<String>, ArchiveError> {
-    let request = ListRequest { delimiter: true, ..ListRequest::default() };
-    let page = store.list(&request).await?;
-    Ok(page.prefixes.iter().map(|prefix| prefix.trim_end_matches('/').to_owned()).collect())
-}
-
-/// The cluster asked for, if anything of it lies there: an empty list would read as "no backups".
-async fn known_cluster(store: &dyn ObjectStore, cluster: &str) -> Result<String, ArchiveError> {
-    let page = store.list(&ListRequest { delimiter: true, ..ListRequest::under(format!("{cluster}/")) }).await?;
-    if page.objects.is_empty() && page.prefixes.is_empty() {
-        let known = clusters(store).await?.join(", ");
-        return Err(ArchiveError::NoSuchCluster { place: store.describe(), wanted: cluster.to_owned(), known });
-    }
-    Ok(cluster.to_owned())
-}
-
-/// The cluster whose archives lie there, if they are of one alone.
-async fn only_cluster(store: &dyn ObjectStore) -> Result<String, ArchiveError> {
-    let mut clusters = clusters(store).await?;
-    match (clusters.pop(), clusters.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (None, _) => Err(ArchiveError::Empty(store.describe())),
-        (Some(last), false) => {
-            clusters.push(last);
-            Err(ArchiveError::SeveralClusters { place: store.describe(), clusters: clusters.join(", ") })
-        }
     }
 }

@@ -47,7 +47,7 @@ use crate::host::fingerprint::read_fingerprints;
 use crate::host::identity::HostId;
 use crate::keyring::Keyring;
 use crate::location::ownership::{Claim, Ownership, OwnershipError};
-use crate::location::{LocationError, LocationOpener};
+use crate::location::{LocationError, LocationOpener, is_conditional};
 
 /// Silence of etcd after which a stream is given up.
 const NO_PROGRESS: Duration = Duration::from_secs(20);
@@ -244,8 +244,7 @@ impl BackupRunner {
         let recipients = encryption.as_ref().map(parse_recipients).transpose()?;
         match access_mode {
             AccessMode::ReadWrite => {
-                let status = location.status.as_ref();
-                let is_conditional = status.and_then(|status| status.conditional_writes) == Some(true);
+                let is_conditional = is_conditional(&location);
                 Ok((OpenLocation { store: self.opener.open(&location.spec).await?, is_conditional }, recipients))
             }
             AccessMode::ReadOnly => Err(BackupError::ReadOnly(order.object.spec.location_ref.name.clone())),

@@ -1,11 +1,12 @@
 //! The task Catalog: makes the records in the API follow what lies in the bucket, page by page.
 //!
 //! Lists the store, reads manifests, compares them with the EtcdBackups of a location; creates records of archives that
-//! have none. What it finds of the others is only reported. Writes nothing to the store.
+//! have none. What it finds of the others is only reported. After a listing of everything it clears away what nobody can need
+//! any more ([`sweep`]); it deletes no archive.
 
 mod compare;
 mod import;
-mod listing;
+pub mod listing;
 mod pass;
 mod plan;
 mod records;
@@ -24,12 +25,12 @@ use lifeboat_storage::{ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use self::pass::{Pass, Remnants};
-use self::sweep::{SWEEP_LIMIT, Sweeper, is_conditional, may_sweep};
+use self::sweep::{SWEEP_LIMIT, Sweeper, may_sweep};
 use crate::daemon::report::Reporter;
 use crate::host::identity::HostId;
 use crate::keyring::Keyring;
 use crate::location::ownership::Ownership;
-use crate::location::{LocationError, LocationOpener};
+use crate::location::{LocationError, LocationOpener, is_conditional};
 
 /// Longest for a whole pass; what it has done by then stays done.
 const PASS_LIMIT: Duration = Duration::from_secs(1_200);
@@ -126,7 +127,7 @@ impl Cataloger {
         remnants: &Remnants,
         cancel: &CancellationToken,
     ) {
-        let Remnants::OfEverything(remnants) = remnants else { return };
+        let Remnants::OfEverything { remnants, running } = remnants else { return };
         if !may_sweep(location) {
             return;
         }
@@ -136,8 +137,8 @@ impl Cataloger {
             // Said by the probe.
             return;
         }
-        let is_conditional = is_conditional(location.status.as_ref());
-        let sweeper = Sweeper { store, cluster, known, asked, is_conditional, cancel };
+        let is_conditional = is_conditional(location);
+        let sweeper = Sweeper { store, cluster, known, asked, is_conditional, running, cancel };
         if tokio::time::timeout(SWEEP_LIMIT, sweeper.sweep(remnants)).await.is_err() {
             tracing::warn!(location = location.name_any(), "not everything was cleared away in time");
         }

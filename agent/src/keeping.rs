@@ -3,13 +3,15 @@
 //! Works on one store; knows nothing of Kubernetes. Whether something may be deleted at all is decided elsewhere; what the
 //! bucket itself says against it is found here, right before.
 
+mod data;
 mod delete;
 mod error;
 mod pin;
 mod place;
 mod verify;
 
-pub use delete::{Deletion, delete_archive, is_older_than_restore};
+pub use data::{abort_uploads, is_named, remove_data};
+pub use delete::{Deletion, delete_archive, finish_deletion, is_older_than_restore, take_back};
 pub use error::KeepError;
 pub use pin::{remove_pin, write_pin};
 pub use place::Place;

@@ -95,6 +95,11 @@ pub fn store_reason(error: &StoreError) -> Reason {
     }
 }
 
+/// Whether the store proved that it creates an object only where none is.
+pub fn is_conditional(location: &EtcdBackupLocation) -> bool {
+    location.status.as_ref().and_then(|status| status.conditional_writes) == Some(true)
+}
+
 /// Opens locations.
 #[derive(Clone, Debug)]
 pub struct LocationOpener {

@@ -1,16 +1,20 @@
 //! Reads `manifest.json`: the one place that says how large it may be, whose it must be, and what its signature is worth.
 //!
-//! Believes nothing by itself: what an unsigned manifest or an unknown key is good for is the caller's business.
+//! What was altered, or is another cluster's, is never believed; what an unsigned manifest or an unknown key is good for is
+//! the caller's business. Reads the store, writes nothing.
+
+use std::time::Duration;
 
 use lifeboat_crds::document::{DocumentError, Envelope};
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::signing::{Domain, KnownKeys, SignatureState};
 use lifeboat_crds::{BackupId, layout};
-use lifeboat_storage::{ObjectKey, ObjectStore, StoreError};
+use lifeboat_storage::{ObjectKey, ObjectStore, RetryPolicy, StoreError, retry};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
 
 /// A manifest is a few KiB; more than this is not read into memory.
-pub const LARGEST_MANIFEST: usize = 1 << 20;
+const LARGEST_MANIFEST: usize = 1 << 20;
 
 /// A manifest as it was found.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,28 +47,82 @@ pub enum ManifestError {
         /// What it says.
         found: BackupId,
     },
+    /// Somebody put another cluster's manifest there.
+    #[error(
+        "the manifest of backup {backup} in the store is of cluster {found}, not of this one: look at who writes there"
+    )]
+    OtherCluster {
+        /// Whose place it is.
+        backup: BackupId,
+        /// What it says.
+        found: String,
+    },
+    /// It is not what was signed.
+    #[error(
+        "the signature of {uri} does not fit: the manifest was altered after it was written. Look at who writes there, and \
+         do not rely on this backup"
+    )]
+    Altered {
+        /// The manifest.
+        uri: String,
+    },
 }
 
-/// Fetches and reads the manifest of a backup, in one try.
-///
-/// # Errors
-/// There is none, the store fails, or it cannot be used.
-pub async fn fetch_manifest(
-    store: &dyn ObjectStore,
-    cluster: &str,
-    backup: &BackupId,
-    known: &KnownKeys,
-) -> Result<FoundManifest, ManifestError> {
-    let key = ObjectKey::parse(layout::manifest(cluster, backup)).map_err(StoreError::from)?;
-    let bytes = store.get_small(&key, LARGEST_MANIFEST).await?;
-    read_manifest(&bytes, backup, known)
+/// Where the manifests of one cluster are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Manifests<'m> {
+    /// The store.
+    pub store: &'m dyn ObjectStore,
+    /// UID of the kube-system namespace.
+    pub cluster: &'m str,
+    /// Whose signatures are believed.
+    pub known: &'m KnownKeys,
+    /// For how long a store that does not answer is asked again.
+    pub patience: Duration,
+    /// Ends the asking.
+    pub cancel: &'m CancellationToken,
+}
+
+impl Manifests<'_> {
+    /// Fetches the manifest of a backup as it is, whatever its signature is worth.
+    ///
+    /// # Errors
+    /// There is none, the store fails, or it cannot be read.
+    pub async fn fetch(&self, backup: &BackupId) -> Result<FoundManifest, ManifestError> {
+        let Self { store, cluster, known, patience, cancel } = self;
+        let key = ObjectKey::parse(layout::manifest(cluster, backup)).map_err(StoreError::from)?;
+        let question = || store.get_small(&key, LARGEST_MANIFEST);
+        let bytes = retry("reading a manifest", RetryPolicy::until(*patience), cancel, question).await?;
+        read_manifest(&bytes, backup, known)
+    }
+
+    /// Fetches a manifest of this cluster that nobody altered. One without a signature, or with that of an unknown key, is
+    /// another installation's and counts.
+    ///
+    /// # Errors
+    /// There is none, the store fails, or it is not to be believed.
+    pub async fn fetch_believed(&self, backup: &BackupId) -> Result<FoundManifest, ManifestError> {
+        let found = self.fetch(backup).await?;
+        match found.signature {
+            SignatureState::Valid(_) | SignatureState::Unknown(_) | SignatureState::Unsigned => {}
+            SignatureState::Invalid => {
+                let key = ObjectKey::parse(layout::manifest(self.cluster, backup)).map_err(StoreError::from)?;
+                return Err(ManifestError::Altered { uri: self.store.uri(&key) });
+            }
+        }
+        if found.manifest.cluster.uid != self.cluster {
+            let found = found.manifest.cluster.uid;
+            return Err(ManifestError::OtherCluster { backup: backup.clone(), found });
+        }
+        Ok(found)
+    }
 }
 
 /// Reads a manifest, which must be that of this backup.
 ///
 /// # Errors
 /// It is of a newer format, no manifest, or another backup's.
-pub fn read_manifest(bytes: &[u8], backup: &BackupId, known: &KnownKeys) -> Result<FoundManifest, ManifestError> {
+fn read_manifest(bytes: &[u8], backup: &BackupId, known: &KnownKeys) -> Result<FoundManifest, ManifestError> {
     let wrong = |source| ManifestError::Document { backup: backup.clone(), source };
     let received = Envelope::<Value>::from_bytes(bytes).map_err(wrong)?;
     let signature = received.verify(Domain::MANIFEST, known);

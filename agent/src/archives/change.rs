@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use jiff::Timestamp;
-use lifeboat_crds::manifest::Manifest;
 use tokio_util::sync::CancellationToken;
 
 use super::right::{Right, confirm};
+use super::shelf::Shelf;
 use super::shown::{Format, write_manifest};
-use super::{ArchiveError, Shelf, Which};
-use crate::keeping::{Deletion, Place, delete_archive, remove_pin, write_pin};
+use super::{ArchiveError, Which};
+use crate::keeping::{Deletion, delete_archive, remove_pin, write_pin};
 use crate::manifest::FoundManifest;
 
 /// Which archive goes.
@@ -61,13 +61,13 @@ pub async fn run_delete(
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let DeleteArguments { which, right, yes } = arguments;
-    let (shelf, found) = Shelf::open_one(&which).await?;
+    let (shelf, found) = Shelf::open_one(&which, cancel).await?;
     let manifest = &found.manifest;
-    let place = place_of(&shelf, manifest, cancel);
+    let place = shelf.place_of(&manifest.backup_id);
     if let Some(pin) = place.pin().await? {
         return Err(crate::keeping::KeepError::Pinned(pin.reason).into());
     }
-    right.check(shelf.store.as_ref(), &shelf.cluster).await?;
+    right.check(&shelf).await?;
     write_manifest(out, Format::Table, &found)?;
     confirm(out, yes, &format!("Delete {} from {} for good?", manifest.backup_id, shelf.store.describe())).await?;
     let deletion = Deletion { by: "lifeboat backup delete".to_owned(), reasons: Vec::new(), now: Timestamp::now() };
@@ -85,9 +85,9 @@ pub async fn run_pin(
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let PinArguments { which, reason, right } = arguments;
-    let (shelf, FoundManifest { manifest, signature: _ }) = Shelf::open_one(&which).await?;
-    right.check(shelf.store.as_ref(), &shelf.cluster).await?;
-    let pin = write_pin(&place_of(&shelf, &manifest, cancel), &reason, Timestamp::now()).await?;
+    let (shelf, FoundManifest { manifest, signature: _ }) = Shelf::open_one(&which, cancel).await?;
+    right.check(&shelf).await?;
+    let pin = write_pin(&shelf.place_of(&manifest.backup_id), &reason, Timestamp::now()).await?;
     Ok(writeln!(out, "{} is kept until it is unpinned: {}", manifest.backup_id, pin.reason)?)
 }
 
@@ -101,19 +101,8 @@ pub async fn run_unpin(
     cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let UnpinArguments { which, right } = arguments;
-    let (shelf, FoundManifest { manifest, signature: _ }) = Shelf::open_one(&which).await?;
-    right.check(shelf.store.as_ref(), &shelf.cluster).await?;
-    remove_pin(&place_of(&shelf, &manifest, cancel)).await?;
+    let (shelf, FoundManifest { manifest, signature: _ }) = Shelf::open_one(&which, cancel).await?;
+    right.check(&shelf).await?;
+    remove_pin(&shelf.place_of(&manifest.backup_id)).await?;
     Ok(writeln!(out, "{} is not pinned", manifest.backup_id)?)
-}
-
-/// The place of an archive of a shelf.
-pub fn place_of(shelf: &Shelf, manifest: &Manifest, cancel: &CancellationToken) -> Place {
-    Place {
-        store: std::sync::Arc::clone(&shelf.store),
-        cluster: shelf.cluster.clone(),
-        backup: manifest.backup_id.clone(),
-        known: shelf.known().clone(),
-        cancel: cancel.clone(),
-    }
 }

@@ -1,29 +1,29 @@
 //! `lifeboat backup retention`: what a policy would keep and let go in a location, by the operator's own decider. Deletes
 //! only with `--apply`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::Write;
 
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use lifeboat_crds::BackupId;
 use lifeboat_crds::backup::{ExpiryDecision, VerificationLevel};
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::schedule::Retention;
-use lifeboat_crds::{BackupId, layout};
-use lifeboat_decisions::retention::{Holding, Judged, NewestRun, Verdict, Why, Worth, judge_archives, slot_of_name};
-use lifeboat_storage::ListRequest;
+use lifeboat_crds::signing::SignatureState;
+use lifeboat_decisions::retention::{
+    Holding, Judged, LARGEST_SKEW, NewestRun, Verdict, Why, Worth, judge_archives, scheduled_run,
+};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::change::place_of;
 use super::right::{Right, confirm};
+use super::shelf::{Found, Shelf};
 use super::shown::{Format, write_table, write_value};
-use super::{ArchiveError, Place, READS, Shelf};
+use super::{ArchiveError, Place};
+use crate::catalog::listing::Listed;
 use crate::keeping::{Deletion, delete_archive};
-
-/// Clocks that differ by more than this say nothing about age, seconds.
-const LARGEST_SKEW: i64 = 300;
+use crate::manifest::FoundManifest;
 
 /// A policy, and where it is looked at.
 #[derive(Debug, clap::Args)]
@@ -85,7 +85,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    fn retention(&self) -> Retention {
+    fn into_retention(self) -> Retention {
         let Self {
             keep_last,
             keep_hourly,
@@ -95,7 +95,7 @@ impl Policy {
             keep_yearly,
             max_age_days,
             minimum_healthy,
-        } = self.clone();
+        } = self;
         Retention {
             keep_last,
             keep_hourly,
@@ -119,8 +119,6 @@ struct Row {
     snapshot_of: String,
     decision: ExpiryDecision,
     reasons: Vec<String>,
-    #[serde(skip)]
-    manifest: Manifest,
 }
 
 /// Shows what a policy keeps, and carries it out where asked to.
@@ -135,12 +133,12 @@ pub async fn run_retention(
     let RetentionArguments { place, policy, schedule, time_zone, apply, yes, right, output } = arguments;
     let zone = TimeZone::get(&time_zone)
         .map_err(|_| ArchiveError::Refused(format!("{time_zone:?} is no time zone: use an IANA name")))?;
-    let shelf = Shelf::open(&place).await?;
+    let shelf = Shelf::open(&place, cancel).await?;
     if apply {
-        right.check(shelf.store.as_ref(), &shelf.cluster).await?;
+        right.check(&shelf).await?;
     }
-    let archives = survey(&shelf, cancel).await?;
-    let mut rows = judge(archives, &policy.retention(), &zone, schedule.as_deref(), Timestamp::now());
+    let archives = survey(&shelf).await?;
+    let mut rows = judge(archives, &policy.into_retention(), &zone, schedule.as_deref(), Timestamp::now());
     rows.sort_by(|one, other| other.backup_id.cmp(&one.backup_id));
     write_rows(out, output, &rows)?;
     if !apply {
@@ -154,7 +152,7 @@ pub async fn run_retention(
     confirm(out, yes, &question).await?;
     // The oldest first.
     going.reverse();
-    carry_out(&shelf, going, out, output, cancel).await
+    carry_out(&shelf, going, out, output).await
 }
 
 async fn carry_out(
@@ -162,13 +160,12 @@ async fn carry_out(
     going: Vec<Row>,
     out: &mut (dyn Write + Send),
     output: Format,
-    cancel: &CancellationToken,
 ) -> Result<(), ArchiveError> {
     let mut stayed = Vec::new();
     for row in going {
         let by = "lifeboat backup retention".to_owned();
         let deletion = Deletion { by, reasons: row.reasons, now: Timestamp::now() };
-        match delete_archive(&place_of(shelf, &row.manifest, cancel), &deletion).await {
+        match delete_archive(&shelf.place_of(&row.backup_id), &deletion).await {
             Ok(()) if output == Format::Table => writeln!(out, "{} was deleted", row.backup_id)?,
             Ok(()) => {}
             Err(error) => stayed.push(format!("{}: {error}", row.backup_id)),
@@ -183,75 +180,56 @@ struct Archive {
     pin: Option<String>,
     /// Size of the data that the manifest names.
     stored: Option<u64>,
+    /// Why nobody may count on it, as far as marks and signatures say.
+    doubt: Option<String>,
     /// Why nothing may be deleted.
     hold: Option<String>,
 }
 
-/// What one listing shows of a backup.
-#[derive(Default)]
-struct Listed {
-    has_manifest: bool,
-    is_pinned: bool,
-    data: BTreeMap<String, u64>,
-}
-
 /// Everything that lies there: one listing, then manifests and pins.
-async fn survey(shelf: &Shelf, cancel: &CancellationToken) -> Result<Vec<Archive>, ArchiveError> {
-    let mut listed: BTreeMap<BackupId, Listed> = BTreeMap::new();
-    let prefix = layout::backups_prefix(&shelf.cluster);
-    let mut request = ListRequest::under(prefix.clone());
-    loop {
-        let page = shelf.store.list(&request).await?;
-        for object in page.objects {
-            let Some((id, name)) = object.key.as_str().strip_prefix(&prefix).and_then(|rest| rest.split_once('/'))
-            else {
-                continue;
-            };
-            let Ok(id) = id.parse::<BackupId>() else { continue };
-            let found = listed.entry(id).or_default();
-            match name {
-                "manifest.json" => found.has_manifest = true,
-                "pin.json" => found.is_pinned = true,
-                data => drop(found.data.insert(data.to_owned(), object.size)),
-            }
-        }
-        let Some(next) = page.next else { break };
-        request.cursor = Some(next);
-    }
+async fn survey(shelf: &Shelf) -> Result<Vec<Archive>, ArchiveError> {
+    let found = shelf.read(shelf.listed().await?).await?;
     let before = Timestamp::now();
     let theirs = shelf.store.server_time().await?.unwrap_or(before);
     let is_skewed = (theirs.as_second() - before.as_second()).abs() > LARGEST_SKEW;
     let hold = is_skewed.then(|| "the clocks of the store and of this host differ by more than 5 minutes".to_owned());
-    let hold = &hold;
-    let backups = listed.into_iter().filter(|(_, found)| found.has_manifest);
-    stream::iter(backups)
-        .map(|(id, found)| async move {
-            let manifest = shelf.manifest(&id).await?.manifest;
-            let pin = match found.is_pinned {
-                true => place_of(shelf, &manifest, cancel).pin().await?.map(|pin| pin.reason),
-                false => None,
-            };
-            let stored = found.data.get(&manifest.data).copied();
-            Ok(Archive { manifest, pin, stored, hold: hold.clone() })
-        })
-        .buffered(READS)
-        .try_collect()
-        .await
+    let mut archives = Vec::with_capacity(found.len());
+    for Found { listed, manifest: found } in found {
+        let pin = if listed.is_pinned { shelf.place_of(&listed.id).pin().await? } else { None };
+        archives.push(Archive {
+            pin: pin.map(|pin| pin.reason),
+            stored: listed.size_of(&found.manifest.data),
+            doubt: doubt_of(&listed, &found),
+            hold: hold.clone(),
+            manifest: found.manifest,
+        });
+    }
+    Ok(archives)
+}
+
+/// What an archive may be worth: as with the operator, which counts no altered one, and none that is being deleted.
+fn doubt_of(listed: &Listed, found: &FoundManifest) -> Option<String> {
+    match &found.signature {
+        SignatureState::Invalid => Some("its manifest was altered".to_owned()),
+        SignatureState::Valid(_) | SignatureState::Unknown(_) | SignatureState::Unsigned => {
+            listed.is_expired.then(|| "it was given up, and its deletion is not finished".to_owned())
+        }
+    }
 }
 
 /// Judges archives, those of each schedule apart.
 fn judge(archives: Vec<Archive>, policy: &Retention, zone: &TimeZone, only: Option<&str>, now: Timestamp) -> Vec<Row> {
-    let schedules: BTreeSet<Option<String>> =
-        archives.iter().map(|archive| archive.manifest.object.schedule.clone()).collect();
+    let schedule_of = |archive: &Archive| scheduled_run(&archive.manifest.object).map(|run| run.schedule.to_owned());
+    let schedules: BTreeSet<Option<String>> = archives.iter().map(schedule_of).collect();
     let mut rows = Vec::new();
     let mut rest = archives;
     for schedule in schedules {
         let (own, others): (Vec<Archive>, Vec<Archive>) =
-            rest.into_iter().partition(|archive| archive.manifest.object.schedule == schedule);
+            rest.into_iter().partition(|archive| schedule_of(archive) == schedule);
         rest = others;
         let verdicts = match &schedule {
             Some(name) if only.is_none_or(|only| only == name) => {
-                let holdings: Vec<Holding> = own.iter().map(|archive| holding(name, archive)).collect();
+                let holdings: Vec<Holding> = own.iter().map(holding).collect();
                 // Runs that failed leave no archive: whether the newest did is not to be seen here.
                 let judged = Judged { holdings: &holdings, policy, zone, newest_run: NewestRun::NotFailed };
                 judge_archives(&judged, now)
@@ -269,8 +247,8 @@ fn by_hand() -> Verdict {
     Verdict { decision: ExpiryDecision::Keep, reasons: vec![Why::NotCounted(why)] }
 }
 
-fn holding(schedule: &str, archive: &Archive) -> Holding {
-    let Archive { manifest, pin, stored, hold } = archive;
+fn holding(archive: &Archive) -> Holding {
+    let Archive { manifest, pin, stored, doubt, hold } = archive;
     let asked = manifest.object.spec.verification.min(VerificationLevel::Content);
     let level = manifest.verification.level;
     let worth = match stored {
@@ -279,11 +257,11 @@ fn holding(schedule: &str, archive: &Archive) -> Holding {
             Worth::NotCounted("its data has another size than was written".to_owned())
         }
         Some(_) if level < asked => Worth::NotCounted(format!("verified at level {} only", level.as_str())),
-        Some(_) => Worth::Good,
+        Some(_) => doubt.clone().map_or(Worth::Good, Worth::NotCounted),
     };
     Holding {
         name: manifest.object.name.clone(),
-        slot: slot_of_name(schedule, &manifest.object.name).unwrap_or(manifest.start_time),
+        slot: scheduled_run(&manifest.object).map_or(manifest.start_time, |run| run.slot),
         worth,
         pin: pin.clone(),
         hold: hold.clone(),
@@ -291,15 +269,14 @@ fn holding(schedule: &str, archive: &Archive) -> Holding {
 }
 
 fn row(archive: Archive, verdict: Verdict) -> Row {
-    let Archive { manifest, pin: _, stored: _, hold: _ } = archive;
+    let Archive { manifest, pin: _, stored: _, doubt: _, hold: _ } = archive;
     Row {
         backup_id: manifest.backup_id.clone(),
         name: manifest.object.name.clone(),
-        schedule: manifest.object.schedule.clone(),
+        schedule: scheduled_run(&manifest.object).map(|run| run.schedule.to_owned()),
         snapshot_of: manifest.start_time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         decision: verdict.decision,
         reasons: verdict.reasons.iter().map(Why::ranked).collect(),
-        manifest,
     }
 }
 

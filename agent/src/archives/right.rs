@@ -3,17 +3,15 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
-
-use lifeboat_crds::layout;
-use lifeboat_crds::location::Owner;
-use lifeboat_crds::marker::OwnerDocument;
-use lifeboat_storage::{ObjectKey, ObjectStore, StoreError};
+use std::time::Duration;
 
 use super::ArchiveError;
+use super::shelf::Shelf;
 use crate::host::identity::read_host_id;
+use crate::location::ownership::{Ownership, OwnershipError};
 
-/// `owner.json` is a list of ids.
-const LARGEST_OWNER: usize = 64 << 10;
+/// For how long a store that does not say whose the archives are is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// By what right archives are changed.
 #[derive(Debug, clap::Args)]
@@ -32,36 +30,33 @@ impl Right {
     ///
     /// # Errors
     /// It is not, or that is not known.
-    pub async fn check(&self, store: &dyn ObjectStore, cluster: &str) -> Result<(), ArchiveError> {
+    pub async fn check(&self, shelf: &Shelf) -> Result<(), ArchiveError> {
         let Self { state_dir, although_not_owner } = self;
         if *although_not_owner {
             return Ok(());
         }
-        let own = read_host_id(state_dir).map_err(|error| ArchiveError::Refused(error.to_string()))?;
-        let (owner, own) = (fetch_owner(store, cluster).await?, own.map(|id| id.as_str().to_owned()));
-        let words = match (owner, own) {
-            (Some(owner), Some(own)) if owner.hosts.contains(&own) => return Ok(()),
-            (Some(_), Some(_)) => "the id of this host does not stand in owner.json of the cluster",
-            (Some(_) | None, None) => "this host has no id: it is no master with an agent of Lifeboat",
-            (None, Some(_)) => "there is no owner.json of the cluster, so nobody has said whose archives these are",
+        let Shelf { store, cluster, cancel, .. } = shelf;
+        let refused = |words: String| {
+            ArchiveError::Refused(format!(
+                "{words}; nothing was changed. Run this on a master of cluster {cluster}, or, if you are sure, with \
+                 --although-not-owner"
+            ))
         };
-        Err(ArchiveError::Refused(format!(
-            "{words}; nothing was changed. Run this on a master of cluster {cluster}, or, if you are sure, with \
-             --although-not-owner"
-        )))
-    }
-}
-
-async fn fetch_owner(store: &dyn ObjectStore, cluster: &str) -> Result<Option<Owner>, ArchiveError> {
-    let key = ObjectKey::parse(layout::owner(cluster)).map_err(StoreError::from)?;
-    match store.get_small(&key, LARGEST_OWNER).await {
-        Ok(bytes) => {
-            let read = OwnerDocument::from_bytes(&bytes);
-            let wrong = |error| ArchiveError::Refused(format!("{}: {error}", store.uri(&key)));
-            read.map(|document| Some(document.payload.owner)).map_err(wrong)
+        let own = read_host_id(state_dir).map_err(|error| ArchiveError::Refused(error.to_string()))?;
+        let own =
+            own.ok_or_else(|| refused("this host has no id: it is no master with an agent of Lifeboat".to_owned()))?;
+        let ownership = Ownership { store: store.as_ref(), cluster, me: &own, patience: PATIENCE, cancel };
+        match ownership.check().await {
+            Ok(()) => Ok(()),
+            Err(OwnershipError::Store(error)) => Err(error.into()),
+            Err(OwnershipError::OwnedByAnother(_)) => {
+                Err(refused("the id of this host does not stand in owner.json of the cluster".to_owned()))
+            }
+            Err(OwnershipError::Unclaimed { uri }) => {
+                Err(refused(format!("{uri} is not there, so nobody has said whose archives these are")))
+            }
+            Err(error @ OwnershipError::Document { .. }) => Err(refused(error.to_string())),
         }
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

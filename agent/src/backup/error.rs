@@ -47,15 +47,6 @@ pub enum BackupError {
     /// The manifest that is there cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
-    /// The manifest that is there is not what was signed.
-    #[error(
-        "the signature of {uri} does not fit: the manifest was altered after it was written. Look at who writes there; \
-         make a new backup"
-    )]
-    ManifestAltered {
-        /// The manifest.
-        uri: String,
-    },
     /// There is a manifest and no archive.
     #[error(
         "{uri} is gone, although the manifest of this backup names it: look at who deletes there; make a new backup"
@@ -131,12 +122,13 @@ impl BackupError {
             Self::Ownership(OwnershipError::Store(error)) | Self::Manifest(ManifestError::Store(error)) => {
                 upload_reason(error)
             }
-            Self::Document(_) | Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => {
-                Reason::VerificationFailed
-            }
+            Self::Document(_)
+            | Self::Manifest(
+                ManifestError::Document { .. } | ManifestError::Foreign { .. } | ManifestError::OtherCluster { .. },
+            ) => Reason::VerificationFailed,
             Self::ReadBack(_) | Self::Diverged { .. } | Self::StreamDiffers { .. } => Reason::VerificationFailed,
             Self::DataMissing { .. } => Reason::ArchiveMissing,
-            Self::DataDiffers { .. } | Self::ManifestAltered { .. } => Reason::ArchiveCorrupt,
+            Self::DataDiffers { .. } | Self::Manifest(ManifestError::Altered { .. }) => Reason::ArchiveCorrupt,
             Self::Late => Reason::DeadlineExceeded,
             Self::Interrupted => Reason::Interrupted,
         }
@@ -165,7 +157,6 @@ impl BackupError {
             | Self::Store(_)
             | Self::Document(_)
             | Self::Manifest(_)
-            | Self::ManifestAltered { .. }
             | Self::DataMissing { .. }
             | Self::DataDiffers { .. }
             | Self::ReadBack(_)

@@ -17,12 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::BackupError;
 use crate::host::keys::HostKeys;
-use crate::manifest::{FoundManifest, LARGEST_MANIFEST, read_manifest};
+use crate::keeping::{Place, abort_uploads, is_named, remove_data};
+use crate::manifest::{FoundManifest, ManifestError, Manifests};
 
 /// Longest for a small question to the store, its retries included.
 const SMALL_PATIENCE: Duration = Duration::from_secs(120);
-/// What other attempts left of one backup are a handful; more is somebody else's doing and is left alone.
-const MOST_LEFTOVERS: usize = 1_000;
 
 /// A location that may be written.
 pub struct OpenLocation {
@@ -148,48 +147,43 @@ impl<'s> Shelf<'s> {
 
     /// The manifest, if the backup exists and nobody altered it.
     async fn fetch_manifest(&self) -> Result<Option<Manifest>, BackupError> {
-        let key = self.manifest_key()?;
-        let bytes = match self.ask("reading the manifest", || self.store.get_small(&key, LARGEST_MANIFEST)).await {
-            Ok(bytes) => bytes,
-            Err(StoreError::NotFound { .. }) => return Ok(None),
+        let Self { store, is_conditional: _, cluster, backup, keys, cancel } = self;
+        let (store, known) = (store.as_ref(), &keys.known);
+        let manifests = Manifests { store, cluster, known, patience: SMALL_PATIENCE, cancel };
+        let FoundManifest { manifest, signature } = match manifests.fetch_believed(backup).await {
+            Ok(found) => found,
+            Err(ManifestError::Store(StoreError::NotFound { .. })) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let FoundManifest { manifest, signature } = read_manifest(&bytes, self.backup, &self.keys.known)?;
-        match signature {
-            SignatureState::Valid(_) | SignatureState::Unsigned => Ok(Some(manifest)),
-            SignatureState::Unknown(key) => {
-                tracing::warn!(backup = %self.backup, %key, "the manifest is signed by a key that this host does not know");
-                Ok(Some(manifest))
-            }
-            SignatureState::Invalid => Err(BackupError::ManifestAltered { uri: self.store.uri(&key) }),
+        if let SignatureState::Unknown(key) = signature {
+            tracing::warn!(%backup, %key, "the manifest is signed by a key that this host does not know");
         }
+        Ok(Some(manifest))
     }
 
-    /// Data and uploads of other attempts: their manifest can never be created any more. Tried once; what stays is
-    /// reported.
+    /// Data and uploads of other attempts: their manifest can never be created any more. What stays is reported.
     async fn clear_losers(&self, winner: &str) {
-        let prefix = format!("{}snapshot-", layout::backup_prefix(self.cluster, self.backup));
-        let objects = async {
-            for object in self.store.list_all(&prefix, MOST_LEFTOVERS).await? {
-                if !object.key.as_str().ends_with(&format!("/{winner}")) {
-                    self.store.delete(&object.key).await?;
-                }
-            }
-            Ok::<_, StoreError>(())
+        let place = self.place();
+        let clearing = async {
+            remove_data(&place, |object| !is_named(object, winner)).await?;
+            abort_uploads(&place).await
         };
-        let uploads = async {
-            for upload in self.store.list_uploads(&prefix).await? {
-                self.store.abort_upload(&upload).await?;
-            }
-            Ok::<_, StoreError>(())
+        let words = match tokio::time::timeout(SMALL_PATIENCE, clearing).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_elapsed) => format!("not done within {} s", SMALL_PATIENCE.as_secs()),
         };
-        let clearing = tokio::time::timeout(SMALL_PATIENCE, async { tokio::join!(objects, uploads) });
-        match clearing.await {
-            Ok((Ok(()), Ok(()))) => {}
-            Ok((Err(error), _) | (_, Err(error))) => {
-                tracing::warn!(backup = %self.backup, %error, "what other attempts left stays in the store");
-            }
-            Err(_elapsed) => tracing::warn!(backup = %self.backup, "what other attempts left stays in the store"),
+        tracing::warn!(backup = %self.backup, error = words, "what other attempts left stays in the store");
+    }
+
+    fn place(&self) -> Place {
+        let Self { store, is_conditional: _, cluster, backup, keys, cancel } = self;
+        Place {
+            store: Arc::clone(store),
+            cluster: (*cluster).to_owned(),
+            backup: (*backup).clone(),
+            known: keys.known.clone(),
+            cancel: (*cancel).clone(),
         }
     }
 

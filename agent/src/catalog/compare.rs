@@ -10,6 +10,8 @@ use super::records::{Archive, Record, State, Told, fingerprint};
 
 /// A manifest that is so much newer than its record was written by somebody else, or copied.
 const SUSPICIOUS: SignedDuration = SignedDuration::from_mins(5);
+/// Whoever deletes an archive begins with `expired.json` and is done much sooner, or was cut off.
+const GOING: SignedDuration = SignedDuration::from_hours(1);
 /// Once a day each manifest is read, in turns of ten minutes.
 const TURNS: u64 = 144;
 
@@ -39,8 +41,6 @@ pub fn look_at(listed: &Listed, records: &[Record], asked: Timestamp) -> Look {
     let is_busy = |record: &&Record| matches!(record.state, State::Running | State::Leaving);
     let waiting = records.iter().find(|record| record.state == State::Importing);
     match (listed.manifest, good) {
-        // It is being deleted, or is to be; whoever does that ends it.
-        (Some(_), _) if listed.is_expired => Look::None,
         (None, _) => missing(records),
         (Some(written), Some((record, archive))) => {
             if is_sound_at_a_glance(listed, archive, written) && record.told.is_none() && !has_turn(listed, asked) {
@@ -52,10 +52,17 @@ pub fn look_at(listed: &Listed, records: &[Record], asked: Timestamp) -> Look {
         (Some(_), None) => match (waiting, records.iter().any(|record| is_busy(&record))) {
             (Some(record), _) => Look::FillIn(record.clone()),
             (None, true) => Look::None,
+            (None, false) if is_going(listed, asked) => Look::None,
             // No record, or only of a run that failed while its archive came about all the same.
             (None, false) => Look::Import,
         },
     }
+}
+
+/// Whether an archive is being deleted in this moment, as far as the bucket shows. One that was given up and is still there
+/// later is an archive as any other: a deletion that failed is no deletion.
+pub fn is_going(listed: &Listed, asked: Timestamp) -> bool {
+    listed.is_expired && listed.expired.is_none_or(|expired| asked.duration_since(expired) < GOING)
 }
 
 /// What records ask for of whose backup nothing is listed, or no manifest.
@@ -159,7 +166,9 @@ mod tests {
             Look::FillIn(_) => "fill in",
             Look::Gone(_) => "gone",
         };
-        let expired = Listed { is_expired: true, ..listed(true, &[9]) };
+        let hour = SignedDuration::from_hours(1);
+        let given_up = |age| Listed { is_expired: true, expired: Some(quiet() - age), ..listed(true, &[9]) };
+        let short = Listed { data: listed(true, &[8]).data, ..given_up(hour) };
         let (running, failed) = (record(State::Running, None), record(State::Failed, None));
         let (waiting, leaving) = (record(State::Importing, None), record(State::Leaving, None));
         for (case, listed, records, expected) in [
@@ -179,8 +188,10 @@ mod tests {
             ("a run that goes on", listed(true, &[9]), vec![running], "none"),
             ("an import that was cut off", listed(true, &[9]), vec![waiting], "fill in"),
             ("being deleted", listed(true, &[9]), vec![leaving], "none"),
-            ("given up", expired.clone(), vec![], "none"),
-            ("given up, its record still there", expired, vec![good(None)], "none"),
+            ("given up in this moment", given_up(SignedDuration::ZERO), vec![], "none"),
+            ("given up and still there", given_up(hour), vec![], "import"),
+            ("given up, and its record keeps it", given_up(hour), vec![good(None)], "none"),
+            ("given up, its record keeps it, and it is another", short, vec![good(None)], "check"),
         ] {
             assert_eq!(kind(&listed, &records), expected, "{case}");
         }

@@ -3,16 +3,14 @@
 //! Creates records and writes their `status.execution` (task Import, attempt 0); alters no other record, deletes none. An
 //! agent that dies between the two leaves a record that the next pass fills in.
 
-use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use kube::api::PostParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use lifeboat_crds::backup::{ArchiveFacts, BackupResult, PinFacts};
-use lifeboat_crds::manifest::{Manifest, ManifestObject};
+use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::marker::PinDocument;
 use lifeboat_crds::{BackupId, EtcdBackup, Execution, NodeName, ObjectName, Task, Time, label};
+use lifeboat_decisions::retention::{ScheduledRun, scheduled_run};
 use lifeboat_process::api_error::api_words;
 
 use super::CatalogError;
@@ -49,30 +47,19 @@ pub struct Importer {
 
 /// The record of an archive, under a name.
 pub fn record_of(manifest: &Manifest, name: &str, namespace: &str, location: &str) -> EtcdBackup {
-    let Manifest { backup_id, object, start_time, .. } = manifest;
-    let ManifestObject { namespace: _, name: made_as, schedule, spec } = object;
-    let mut spec = spec.clone();
+    let Manifest { backup_id, object, .. } = manifest;
+    let mut spec = object.spec.clone();
     spec.location_ref = ObjectName::new(location);
     let mut backup = EtcdBackup::new(name, spec);
     backup.metadata.namespace = Some(namespace.to_owned());
     let annotations = backup.annotations_mut();
     annotations.insert(label::IMPORTED.to_owned(), backup_id.to_string());
-    if let Some(schedule) = schedule {
+    if let Some(ScheduledRun { schedule, slot }) = scheduled_run(object) {
         // A schedule must know which slot this run served, or it would take it for one of today.
-        let slot = slot_in_name(made_as, schedule).unwrap_or(*start_time);
-        let slot = Timestamp::from_second(slot.as_second()).unwrap_or(slot);
         annotations.insert(label::SLOT.to_owned(), slot.to_string());
-        backup.labels_mut().insert(label::SCHEDULE.to_owned(), schedule.clone());
+        backup.labels_mut().insert(label::SCHEDULE.to_owned(), schedule.to_owned());
     }
     backup
-}
-
-/// The slot that the name of a scheduled run holds: `<schedule>-<UTC yyyymmddhhmmss>[-n]`.
-fn slot_in_name(name: &str, schedule: &str) -> Option<Timestamp> {
-    let rest = name.strip_prefix(schedule)?.strip_prefix('-')?;
-    let digits = rest.split('-').next().filter(|digits| digits.len() == 14)?;
-    let time = DateTime::strptime("%Y%m%d%H%M%S", digits).ok()?;
-    Some(time.to_zoned(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// What `pin.json` says, for the record. One that cannot be read still pins.
@@ -190,17 +177,9 @@ enum Holder {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::Timestamp;
 
-    #[test]
-    fn the_slot_of_a_scheduled_run_stands_in_its_name() {
-        let slot = |name| slot_in_name(name, "nightly").map(|slot| slot.to_string());
-        assert_eq!(slot("nightly-20261124020000").as_deref(), Some("2026-11-24T02:00:00Z"));
-        assert_eq!(slot("nightly-20261124020000-2").as_deref(), Some("2026-11-24T02:00:00Z"));
-        for other in ["nightly", "nightly-", "nightly-2026", "nightly-20261399020000", "hourly-20261124020000"] {
-            assert_eq!(slot(other), None, "{other}");
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_pin_that_cannot_be_read_still_pins() {

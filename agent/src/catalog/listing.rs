@@ -3,12 +3,16 @@
 //! Lists and reads nothing else. What lies below `backups/` and belongs to no backup is counted.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_crds::location::ArchiveSummary;
 use lifeboat_crds::{BackupId, Time, layout};
-use lifeboat_storage::{ListRequest, ListedObject, ObjectStore, StoreError};
+use lifeboat_storage::{ListRequest, ListedObject, ObjectStore, RetryPolicy, StoreError, retry};
+use tokio_util::sync::CancellationToken;
 
+/// For how long a store that does not give a page is asked again.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Data of other attempts that is kept in mind of one backup; more is somebody else's doing.
 const MOST_DATA: usize = 16;
 /// Orphans named.
@@ -82,25 +86,28 @@ pub struct Listing {
     open: Option<Listed>,
     /// Keys that no version of Lifeboat writes there.
     pub foreign: Orphans,
+    cancel: CancellationToken,
 }
 
 impl Listing {
     /// Everything of a cluster whose backupId sorts after `after`.
-    pub fn new(store: Arc<dyn ObjectStore>, cluster: &str, after: Option<&str>) -> Self {
+    pub fn new(store: Arc<dyn ObjectStore>, cluster: &str, after: Option<&str>, cancel: &CancellationToken) -> Self {
         let prefix = layout::backups_prefix(cluster);
         let start_after = after.map(|after| format!("{prefix}{after}"));
         let request = ListRequest { start_after, ..ListRequest::under(prefix) };
-        Self { store, cluster: cluster.to_owned(), request: Some(request), open: None, foreign: Orphans::default() }
+        let (cluster, cancel) = (cluster.to_owned(), cancel.clone());
+        Self { store, cluster, request: Some(request), open: None, foreign: Orphans::default(), cancel }
     }
 
     /// The next backups; none at the end.
     ///
     /// # Errors
-    /// The store fails; the same page may be asked for again.
+    /// The store fails.
     pub async fn next(&mut self) -> Result<Vec<Listed>, StoreError> {
         let mut whole = Vec::new();
         while let Some(request) = &self.request {
-            let page = self.store.list(request).await?;
+            let question = || self.store.list(request);
+            let page = retry("listing archives", RetryPolicy::until(PATIENCE), &self.cancel, question).await?;
             let next = page.next.map(|next| ListRequest { cursor: Some(next), ..request.clone() });
             for _ in 0..page.foreign {
                 self.foreign.add("(a name that no object of Lifeboat has)".to_owned());
@@ -221,7 +228,7 @@ mod tests {
         ] {
             put(store.as_ref(), key, bytes).await;
         }
-        let mut listing = Listing::new(store, "me", None);
+        let mut listing = Listing::new(store, "me", None, &CancellationToken::new());
         let found = all(&mut listing).await;
         let ids: Vec<&str> = found.iter().map(|listed| listed.id.as_str()).collect();
         assert_eq!(ids, ["20261124-020304-00000001", "20261125-020304-00000002", "20261126-020304-00000003"]);
@@ -248,10 +255,12 @@ mod tests {
             put(store.as_ref(), &format!("me/backups/{id}/snapshot-1-aa.db.zst"), 7).await;
             put(store.as_ref(), &format!("me/backups/{id}/pin.json"), 1).await;
         }
-        let found = all(&mut Listing::new(Arc::clone(&store) as Arc<dyn ObjectStore>, "me", None)).await;
+        let cancel = CancellationToken::new();
+        let shared: Arc<dyn ObjectStore> = store;
+        let found = all(&mut Listing::new(Arc::clone(&shared), "me", None, &cancel)).await;
         assert_eq!(found.len(), 700);
         assert!(found.iter().all(|listed| listed.manifest.is_some() && listed.data.len() == 1 && listed.is_pinned));
-        let since = all(&mut Listing::new(store, "me", Some("20261124-021000"))).await;
+        let since = all(&mut Listing::new(shared, "me", Some("20261124-021000"), &cancel)).await;
         assert_eq!(since.len(), 100);
     }
 }

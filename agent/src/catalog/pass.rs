@@ -2,6 +2,7 @@
 //!
 //! Reads the store and the API server, makes records through [`Importer`]; decides by `compare` alone.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::manifest::Manifest;
-use lifeboat_crds::signing::{KnownKeys, SignatureState};
+use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{BackupId, EtcdBackup, EtcdBackupLocation, layout};
 use lifeboat_storage::{ErrorClass, ObjectKey, ObjectStore, RetryPolicy, StoreError, retry as ask_store};
 use tokio_util::sync::CancellationToken;
 
-use super::compare::{Condition, Look, judge, look_at, missing};
+use super::compare::{Condition, Look, is_going, judge, look_at, missing};
 use super::import::{Imported, Importer, pin_facts};
 use super::listing::{Listed, Listing, Orphans, Tally};
 use super::plan::{Scope, plan_pass};
@@ -25,7 +26,7 @@ use super::report::Findings;
 use super::sweep::{Remnant, remnant_of};
 use super::{CatalogError, Cataloger};
 use crate::backup::archive_facts;
-use crate::manifest::{ManifestError, fetch_manifest};
+use crate::manifest::{ManifestError, Manifests};
 
 /// Longest for a question to the store, its retries included.
 const STORE_PATIENCE: Duration = Duration::from_secs(60);
@@ -47,8 +48,13 @@ type Due = (Listed, Look);
 pub enum Remnants {
     /// Only what is new was listed.
     NotLookedFor,
-    /// All that a listing of everything found, within bounds.
-    OfEverything(Vec<(Listed, Remnant)>),
+    /// What a listing of everything found.
+    OfEverything {
+        /// Within bounds.
+        remnants: Vec<(Listed, Remnant)>,
+        /// Backups of which a run goes on.
+        running: BTreeSet<BackupId>,
+    },
 }
 
 /// What came of a look.
@@ -112,14 +118,15 @@ impl<'p> Pass<'p> {
             Scope::After(mark) => {
                 let mut findings = Findings::new(pass_id, false);
                 let mut tally = Tally::resume(status.backups.as_ref());
-                let mut listing = Listing::new(Arc::clone(&self.store), self.cluster, Some(&mark));
+                let mut listing = Listing::new(Arc::clone(&self.store), self.cluster, Some(&mark), self.cancel);
                 loop {
-                    let page = self.next(&mut listing).await?;
+                    let page = listing.next().await?;
                     if page.is_empty() {
                         break;
                     }
                     page.iter().for_each(|listed| tally.see(listed));
-                    let due = page.into_iter().filter(|listed| listed.manifest.is_some() && !listed.is_expired);
+                    let is_due = |listed: &Listed| listed.manifest.is_some() && !is_going(listed, self.asked);
+                    let due = page.into_iter().filter(is_due);
                     self.look(due.map(|listed| (listed, Look::Find)).collect(), &mut findings).await?;
                 }
                 result.backups = Some(tally.finish());
@@ -138,9 +145,9 @@ impl<'p> Pass<'p> {
         let mut tally = Tally::default();
         let mut orphans = Orphans::default();
         let mut remnants = Vec::new();
-        let mut listing = Listing::new(Arc::clone(&self.store), self.cluster, None);
+        let mut listing = Listing::new(Arc::clone(&self.store), self.cluster, None, self.cancel);
         loop {
-            let page = self.next(&mut listing).await?;
+            let page = listing.next().await?;
             if page.is_empty() {
                 break;
             }
@@ -148,10 +155,9 @@ impl<'p> Pass<'p> {
             for listed in page {
                 tally.see(&listed);
                 self.count_orphans(&listed, &mut orphans);
-                if let Some(remnant) = remnant_of(&listed, self.asked).filter(|_| remnants.len() < MOST_REMNANTS) {
-                    remnants.push((listed.clone(), remnant));
-                }
                 let own = self.pass_by(&mut rest, &listed.id, &mut findings).await?;
+                let remnant = remnant_of(&listed, own, self.asked).filter(|_| remnants.len() < MOST_REMNANTS);
+                remnants.extend(remnant.map(|remnant| (listed.clone(), remnant)));
                 let look = look_at(&listed, own, self.asked);
                 match look {
                     Look::None => {}
@@ -168,15 +174,8 @@ impl<'p> Pass<'p> {
         orphans.count += listing.foreign.count - i64::try_from(listing.foreign.examples.len()).unwrap_or(0);
         result.backups = Some(tally.finish());
         result.catalog = Some(findings.finish(orphans));
-        Ok(Remnants::OfEverything(remnants))
-    }
-
-    async fn next(&self, listing: &mut Listing) -> Result<Vec<Listed>, CatalogError> {
-        let listing = tokio::sync::Mutex::new(listing);
-        let page = ask_store("listing archives", RetryPolicy::until(STORE_PATIENCE), self.cancel, || async {
-            listing.lock().await.next().await
-        });
-        Ok(page.await?)
+        let running = records.iter().filter(|record| record.state == State::Running);
+        Ok(Remnants::OfEverything { remnants, running: running.map(|record| record.id.clone()).collect() })
     }
 
     /// Passes by the records whose backups sort before `id`: nothing is listed of them. Gives those of `id` itself.
@@ -328,33 +327,22 @@ impl<'p> Pass<'p> {
     }
 
     async fn read(&self, id: &BackupId) -> Result<Read, CatalogError> {
-        let policy = RetryPolicy::until(STORE_PATIENCE);
-        let read = ask_store("reading a manifest", policy, self.cancel, || async {
-            match fetch_manifest(self.store.as_ref(), self.cluster, id, &self.known).await {
-                Ok(found) => Ok(Ok(found)),
-                Err(ManifestError::Store(error)) => Err(error),
-                Err(error @ (ManifestError::Document { .. } | ManifestError::Foreign { .. })) => {
-                    Ok(Err(error.to_string()))
-                }
+        let (store, cluster, known) = (self.store.as_ref(), self.cluster, &self.known);
+        let manifests = Manifests { store, cluster, known, patience: STORE_PATIENCE, cancel: self.cancel };
+        match manifests.fetch_believed(id).await {
+            Ok(found) => Ok(Read::Manifest(Box::new(found.manifest))),
+            Err(ManifestError::Store(StoreError::NotFound { .. })) => Ok(Read::Gone),
+            Err(ManifestError::Store(error)) if matches!(error.class(), ErrorClass::TooLarge | ErrorClass::Corrupt) => {
+                Ok(Read::Unusable(error.to_string()))
             }
-        });
-        let found = match read.await {
-            Ok(Ok(found)) => found,
-            Ok(Err(words)) => return Ok(Read::Unusable(words)),
-            Err(StoreError::NotFound { .. }) => return Ok(Read::Gone),
-            Err(error) if matches!(error.class(), ErrorClass::TooLarge | ErrorClass::Corrupt) => {
-                return Ok(Read::Unusable(error.to_string()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if found.signature == SignatureState::Invalid {
-            return Ok(Read::Unusable("the manifest was altered: its signature does not fit".to_owned()));
+            Err(ManifestError::Store(error)) => Err(error.into()),
+            Err(
+                error @ (ManifestError::Document { .. }
+                | ManifestError::Foreign { .. }
+                | ManifestError::OtherCluster { .. }
+                | ManifestError::Altered { .. }),
+            ) => Ok(Read::Unusable(error.to_string())),
         }
-        if found.manifest.cluster.uid != self.cluster {
-            let words = format!("the manifest is of cluster {}, not of this one", found.manifest.cluster.uid);
-            return Ok(Read::Unusable(words));
-        }
-        Ok(Read::Manifest(Box::new(found.manifest)))
     }
 
     async fn read_pin(&self, id: &BackupId) -> Result<Option<bytes::Bytes>, CatalogError> {

@@ -231,6 +231,8 @@ async fn an_archive_without_a_record_gets_one_and_only_one() {
     bed.write(&format!("{CLUSTER}/backups/{}/pin.json", id(2)), r#"{"formatVersion":"1.0","payload":{"backupId":"20261124-000002-00000002","reason":"audit","time":"2026-11-24T03:00:00Z"}}"#).await;
     bed.archive(&id(3), "given-up", None).await;
     bed.write(&format!("{CLUSTER}/backups/{}/expired.json", id(3)), "{}").await;
+    // It was given up just now, by the clock of the store.
+    bed.asked = Timestamp::now();
     bed.write(&format!("other/backups/{}/manifest.json", id(4)), "{}").await;
     bed.api.put("taken", json!({}));
     let report = bed.pass().await;
@@ -254,6 +256,17 @@ async fn an_archive_without_a_record_gets_one_and_only_one() {
     bed.api.operator_completes();
     assert_eq!(bed.pass().await.imported, 0);
     assert_eq!(bed.api.writes(), Vec::<String>::new(), "there is nothing to do");
+}
+
+/// The copy of a run under another name keeps its label; retention must not get hold of it by way of the bucket.
+#[tokio::test]
+async fn an_archive_made_by_hand_from_a_copy_of_a_run_is_not_the_schedules() {
+    let mut bed = Bed::new();
+    bed.archive(&id(1), "before-the-upgrade", Some("nightly")).await;
+    assert_eq!(bed.pass().await.imported, 1);
+    let record = bed.api.get("before-the-upgrade");
+    assert_eq!(record["metadata"]["annotations"], json!({label::IMPORTED: id(1)}));
+    assert_eq!(record["metadata"]["labels"], Value::Null);
 }
 
 #[tokio::test]
@@ -350,6 +363,60 @@ async fn an_archive_that_is_being_deleted_is_not_missed() {
     assert!(other.pass().await.missing.is_empty());
     set("expiry", json!({"decision": "Keep", "reasons": [], "policyGeneration": 1, "passId": "p"}));
     assert_eq!(other.pass().await.missing, [id(1)]);
+}
+
+#[tokio::test]
+async fn an_archive_that_was_given_up_and_is_there_is_watched_as_any_other() {
+    let mut bed = Bed::new();
+    bed.archive(&id(1), "b1", None).await;
+    bed.archive(&id(2), "b2", None).await;
+    bed.pass().await;
+    bed.api.operator_completes();
+    for number in [1, 2] {
+        bed.write(&format!("{CLUSTER}/backups/{}/expired.json", id(number)), "{}").await;
+    }
+    bed.write(&format!("{CLUSTER}/backups/{}/snapshot-1-aa.db.zst", id(1)), "short").await;
+    let report = bed.pass().await;
+    assert_eq!(report.corrupt.iter().map(|altered| altered.backup_id.clone()).collect::<Vec<_>>(), [id(1)]);
+    // Its record was deleted; the deletion of the archive had failed long before.
+    bed.api.objects.lock().unwrap().remove("b2");
+    bed.asked = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(2)).unwrap();
+    assert_eq!(bed.pass().await.imported, 1);
+}
+
+/// The store refused, and the policy keeps the archive since; or somebody mistyped the annotation.
+#[tokio::test]
+async fn a_deletion_that_came_to_nothing_hides_no_loss() {
+    let mut bed = Bed::new();
+    for number in 1..=4 {
+        bed.archive(&id(number), &format!("b{number}"), None).await;
+    }
+    bed.pass().await;
+    bed.api.operator_completes();
+    let work = json!({"nodeName": "m1", "attempt": 2, "task": "Delete"});
+    let with = |more: Value| {
+        let mut work = work.clone();
+        work.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        work
+    };
+    let execution = |result: Value| with(json!({"startTime": ASKED, "heartbeatTime": ASKED, "result": result}));
+    {
+        let mut objects = bed.api.objects.lock().unwrap();
+        for (name, result) in [
+            ("b1", json!({"error": {"reason": "RetentionHeld", "message": "locked"}})),
+            ("b2", json!({"deletion": {"time": ASKED}})),
+        ] {
+            objects.get_mut(name).unwrap()["status"]["assignment"] = with(json!({"time": ASKED}));
+            objects.get_mut(name).unwrap()["status"]["execution"] = execution(result);
+        }
+        objects.get_mut("b3").unwrap()["metadata"]["annotations"][label::DELETE_ARCHIVE] = json!("yes");
+        let pinned = json!({label::IMPORTED: id(4), label::DELETE_ARCHIVE: id(4), label::PIN: "audit"});
+        objects.get_mut("b4").unwrap()["metadata"]["annotations"] = pinned;
+    }
+    for number in 1..=4 {
+        bed.delete(&format!("{CLUSTER}/backups/{}/manifest.json", id(number))).await;
+    }
+    assert_eq!(bed.pass().await.missing, [id(1), id(3), id(4)], "only what an agent deleted is not missed");
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 use lifeboat_crds::backup::{Expiry, ExpiryDecision};
 use lifeboat_crds::condition::{find, is_true};
-use lifeboat_crds::{BackupId, ConditionType, EtcdBackup, Reason, Task, label};
+use lifeboat_crds::{BackupId, ConditionType, EtcdBackup, Reason, label};
+use lifeboat_decisions::retention::is_asked_to_go;
 use lifeboat_process::api_error::api_words;
 
 use super::CatalogError;
@@ -98,11 +99,9 @@ impl Record {
 fn state_of(backup: &EtcdBackup) -> State {
     let status = backup.status.as_ref();
     let conditions = status.map_or(&[][..], |status| &status.conditions);
-    let annotation = |name: &str| backup.annotations().contains_key(name);
     let expiry = status.and_then(|status| status.expiry.as_ref());
     let expires = expiry.is_some_and(|Expiry { decision, .. }| *decision == ExpiryDecision::Expire);
-    let deleting = status.and_then(|status| status.assignment.as_ref()).is_some_and(|work| work.task == Task::Delete);
-    if backup.metadata.deletion_timestamp.is_some() || annotation(label::DELETE_ARCHIVE) || expires || deleting {
+    if backup.metadata.deletion_timestamp.is_some() || is_asked_to_go(backup) || expires || is_deleted(backup) {
         return State::Leaving;
     }
     if is_true(conditions, ConditionType::Failed) {
@@ -117,13 +116,24 @@ fn state_of(backup: &EtcdBackup) -> State {
     });
     match archive.filter(|_| is_true(conditions, ConditionType::Complete)) {
         Some(archive) => State::Complete(archive),
-        None if annotation(label::IMPORTED) => match status.and_then(|status| status.execution.as_ref()) {
-            // Filled in, and the operator has not seen it yet.
-            Some(execution) if execution.result.is_some() => State::Running,
-            Some(_) | None => State::Importing,
-        },
+        None if backup.annotations().contains_key(label::IMPORTED) => {
+            match status.and_then(|status| status.execution.as_ref()) {
+                // Filled in, and the operator has not seen it yet.
+                Some(execution) if execution.result.is_some() => State::Running,
+                Some(_) | None => State::Importing,
+            }
+        }
         None => State::Running,
     }
+}
+
+/// Whether an agent deleted the archive, and the operator has not seen it yet. That one was asked to says nothing: the store
+/// may have refused, and the policy may keep the archive since; whoever still wants it gone says so in the object.
+fn is_deleted(backup: &EtcdBackup) -> bool {
+    let Some(status) = &backup.status else { return false };
+    let (assignment, execution) = (status.assignment.as_ref(), status.execution.as_ref());
+    let own = execution.filter(|execution| assignment.is_some_and(|assignment| execution.is_of(assignment)));
+    own.and_then(|execution| execution.result.as_ref()).is_some_and(|result| result.deletion.is_some())
 }
 
 /// The identity of a backup, also before the operator has written it down.

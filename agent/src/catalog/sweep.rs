@@ -1,52 +1,61 @@
-//! Clears away what nobody can need any more: deletions that were cut off, data of attempts that lost, uploads that nobody
-//! completes. What is merely not understood is counted as an orphan and stays.
+//! Clears away what nobody can need any more: what a deletion that was cut off left, data of attempts that lost, uploads that
+//! nobody completes. What is merely not understood is counted as an orphan and stays.
 //!
 //! Deletes, and so only for hosts that own the place (`owner.json`), in a location that may be written. Nothing goes that
-//! is younger than a day, and no data that a manifest names. A failure is logged: the next listing finds the rest.
+//! is younger than a day; no manifest, whatever lies beside it, and no data that one names: archives are deleted by those who
+//! are asked to. A failure is logged: the next listing finds the rest.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::location::{AccessMode, EtcdBackupLocationStatus};
+use lifeboat_crds::location::AccessMode;
 use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{BackupId, EtcdBackupLocation, layout};
+use lifeboat_decisions::retention::LARGEST_SKEW;
 use lifeboat_storage::{ErrorClass, ObjectKey, ObjectStore, PendingUpload, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::listing::Listed;
-use crate::keeping::{Deletion, KeepError, Place, delete_archive};
-use crate::manifest::{ManifestError, fetch_manifest};
+use super::records::{Record, State};
+use crate::keeping::{KeepError, Place, finish_deletion, is_named, remove_data, take_back};
+use crate::manifest::{ManifestError, Manifests};
 
 /// Longest for all of it; what is left is found by the next listing.
 pub const SWEEP_LIMIT: Duration = Duration::from_secs(120);
-/// No attempt that was begun so long ago still goes on: a run takes a week at most, and its parts come in all the time.
+/// For how long everything is left alone: whoever is at work on it is done by then, except with uploads, of which a run that
+/// goes on may take up to a week (spec.limits.timeoutSeconds).
 const OLD: SignedDuration = SignedDuration::from_hours(24);
 /// For how long the word stays that an archive was given up.
 const MARK_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
-/// Clocks that differ by more say nothing about the age of an object.
-const MOST_SKEW: i64 = 300;
+/// For how long a store that does not give a manifest is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is left of a backup and may go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remnant {
-    /// A deletion that was begun a day ago is finished.
-    Deletion,
+    /// Data of an archive that was given up a day ago and whose manifest is gone.
+    Rest,
     /// Data of attempts whose manifest can never be written: another one's is there.
     Losers,
     /// The word that the archive was given up, a month after the last of it went.
     Mark,
+    /// The word of a day ago that an archive was given up, which is there, and which its record keeps. If its manifest were
+    /// lost one day, the data must not go by it.
+    TakenBack,
 }
 
-/// What of a backup may go, by what is listed of it.
-pub fn remnant_of(listed: &Listed, asked: Timestamp) -> Option<Remnant> {
+/// What of a backup may go, by what is listed of it and by its records.
+pub fn remnant_of(listed: &Listed, records: &[Record], asked: Timestamp) -> Option<Remnant> {
     let Listed { id: _, manifest, is_expired, expired, is_pinned, data } = listed;
     let is_older =
         |time: &Option<Timestamp>, age: SignedDuration| time.is_some_and(|time| asked.duration_since(time) >= age);
     match (is_expired, manifest) {
-        (true, None) if data.is_empty() && !is_pinned => is_older(expired, MARK_KEPT).then_some(Remnant::Mark),
-        (true, Some(_) | None) if !is_pinned => is_older(expired, OLD).then_some(Remnant::Deletion),
-        (true, Some(_) | None) => None,
+        (true, None) if *is_pinned => None,
+        (true, None) if data.is_empty() => is_older(expired, MARK_KEPT).then_some(Remnant::Mark),
+        (true, None) => is_older(expired, OLD).then_some(Remnant::Rest),
+        (true, Some(_)) => (is_older(expired, OLD) && is_kept(records)).then_some(Remnant::TakenBack),
         (false, Some(_)) => {
             (data.len() > 1 && data.iter().any(|data| is_older(&data.modified, OLD))).then_some(Remnant::Losers)
         }
@@ -55,18 +64,19 @@ pub fn remnant_of(listed: &Listed, asked: Timestamp) -> Option<Remnant> {
     }
 }
 
+/// Whether a record is of the archive, and none lets it go.
+fn is_kept(records: &[Record]) -> bool {
+    let has = |wanted: fn(&State) -> bool| records.iter().any(|record| wanted(&record.state));
+    has(|state| matches!(state, State::Complete(_))) && !has(|state| matches!(state, State::Leaving))
+}
+
 /// Whether this location is swept at all, by its own word and the store's clock.
 pub fn may_sweep(location: &EtcdBackupLocation) -> bool {
     let skew = location.status.as_ref().and_then(|status| status.clock_skew_seconds);
     match location.spec.access_mode {
         AccessMode::ReadOnly => false,
-        AccessMode::ReadWrite => skew.is_none_or(|seconds| seconds.abs() <= MOST_SKEW),
+        AccessMode::ReadWrite => skew.is_none_or(|seconds| seconds.abs() <= LARGEST_SKEW),
     }
-}
-
-/// Whether the store proved that a second manifest of one backup is refused; without that nobody has lost for good.
-pub fn is_conditional(status: Option<&EtcdBackupLocationStatus>) -> bool {
-    status.and_then(|status| status.conditional_writes) == Some(true)
 }
 
 /// How much was cleared away.
@@ -88,8 +98,10 @@ pub struct Sweeper<'s> {
     pub known: &'s KnownKeys,
     /// When the listing was asked for, by the operator's clock.
     pub asked: Timestamp,
-    /// As [`is_conditional`] says.
+    /// Whether the store proved that a second manifest of one backup is refused; without that nobody has lost for good.
     pub is_conditional: bool,
+    /// Backups of which a run goes on.
+    pub running: &'s BTreeSet<BackupId>,
     /// Ends whatever goes on.
     pub cancel: &'s CancellationToken,
 }
@@ -99,11 +111,13 @@ impl Sweeper<'_> {
     pub async fn sweep(&self, remnants: &[(Listed, Remnant)]) -> Swept {
         let mut swept = Swept::default();
         for (listed, remnant) in remnants {
+            let place = self.place(&listed.id);
             let done = match remnant {
-                Remnant::Deletion => self.finish_deletion(&listed.id).await.map(|()| 1),
-                Remnant::Losers if self.is_conditional => self.remove_losers(listed).await,
+                Remnant::Rest => finish_deletion(&place, |object| self.is_old(object.last_modified)).await,
+                Remnant::Losers if self.is_conditional => self.remove_losers(&place, listed).await,
                 Remnant::Losers => Ok(0),
                 Remnant::Mark => self.remove(layout::expired(self.cluster, &listed.id)).await.map(|()| 1),
+                Remnant::TakenBack => take_back(&place).await.map(usize::from),
             };
             match done {
                 Ok(count) => swept.removed += count,
@@ -121,47 +135,51 @@ impl Sweeper<'_> {
         swept
     }
 
-    /// The mark is there already, and says who let it go; a pin that came since is respected.
-    async fn finish_deletion(&self, id: &BackupId) -> Result<(), KeepError> {
-        let place = Place {
+    fn place(&self, id: &BackupId) -> Place {
+        Place {
             store: Arc::clone(&self.store),
             cluster: self.cluster.to_owned(),
             backup: id.clone(),
             known: self.known.clone(),
             cancel: self.cancel.clone(),
-        };
-        let deletion = Deletion { by: "the catalog".to_owned(), reasons: Vec::new(), now: self.asked };
-        delete_archive(&place, &deletion).await
+        }
     }
 
-    /// Removes data beside that which the manifest names; nothing where that is not there.
-    async fn remove_losers(&self, listed: &Listed) -> Result<usize, KeepError> {
-        let found = match fetch_manifest(self.store.as_ref(), self.cluster, &listed.id, self.known).await {
-            Ok(found) => found,
+    fn is_old(&self, time: Option<Timestamp>) -> bool {
+        time.is_some_and(|time| self.asked.duration_since(time) >= OLD)
+    }
+
+    /// Removes data beside that which the manifest names; nothing where that is not there, or where the manifest is not to be
+    /// believed: whoever altered it may have changed the name.
+    async fn remove_losers(&self, place: &Place, listed: &Listed) -> Result<usize, KeepError> {
+        let Self { store, cluster, known, cancel, .. } = self;
+        let manifests = Manifests { store: store.as_ref(), cluster, known, patience: PATIENCE, cancel };
+        let winner = match manifests.fetch_believed(&listed.id).await {
+            Ok(found) => found.manifest.data,
             // It went, or is not understood: then nothing is known of the data either.
-            Err(ManifestError::Store(StoreError::NotFound { .. })) => return Ok(0),
-            Err(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => return Ok(0),
+            Err(
+                ManifestError::Store(StoreError::NotFound { .. })
+                | ManifestError::Document { .. }
+                | ManifestError::Foreign { .. }
+                | ManifestError::OtherCluster { .. }
+                | ManifestError::Altered { .. },
+            ) => return Ok(0),
             Err(ManifestError::Store(error)) => return Err(error.into()),
         };
-        let winner = &found.manifest.data;
-        if listed.size_of(winner).is_none() {
+        if listed.size_of(&winner).is_none() {
             return Ok(0);
         }
-        let mut removed = 0;
-        for data in listed.data.iter().filter(|data| data.name != *winner) {
-            if data.modified.is_some_and(|time| self.asked.duration_since(time) >= OLD) {
-                self.remove(layout::data(self.cluster, &listed.id, &data.name)).await?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
+        remove_data(place, |object| !is_named(object, &winner) && self.is_old(object.last_modified)).await
     }
 
     async fn abort_uploads(&self) -> Result<usize, StoreError> {
         let mut aborted = 0;
-        for upload in self.store.list_uploads(&layout::backups_prefix(self.cluster)).await? {
-            let PendingUpload { key: _, upload_id: _, initiated } = &upload;
-            if initiated.is_some_and(|begun| self.asked.duration_since(begun) >= OLD) {
+        let prefix = layout::backups_prefix(self.cluster);
+        for upload in self.store.list_uploads(&prefix).await? {
+            let PendingUpload { key, upload_id: _, initiated } = &upload;
+            let backup = key.as_str().strip_prefix(&prefix).and_then(|key| key.split('/').next()?.parse().ok());
+            let is_running = backup.is_some_and(|id| self.running.contains(&id));
+            if self.is_old(*initiated) && !is_running {
                 self.store.abort_upload(&upload).await?;
                 aborted += 1;
             }

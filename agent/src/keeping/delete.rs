@@ -2,16 +2,14 @@
 //!
 //! Power may go at any point: `expired.json` is there before anything is deleted, so whoever comes next finishes. Data
 //! never goes before its manifest: what is listed can be restored. `expired.json` stays behind, as the word that whatever is
-//! left or lands late may go too.
+//! left or lands late may go too; beside a manifest it decides nothing, because whoever wrote it may have changed his mind.
 
 use jiff::Timestamp;
-use lifeboat_crds::layout;
 use lifeboat_crds::marker::Expired;
+use lifeboat_storage::ListedObject;
 
+use super::data::{abort_uploads, remove_data};
 use super::{KeepError, Place};
-
-/// Objects of one backup are a handful; more is somebody else's doing and is left alone.
-const MOST_OBJECTS: usize = 1_000;
 
 /// Who lets an archive go, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +55,33 @@ pub async fn delete_archive(place: &Place, deletion: &Deletion) -> Result<(), Ke
             words: format!("{} was deleted and is still there", place.manifest_uri()?),
         }));
     }
-    delete_data(place).await
+    delete_rest(place, |_| true).await?;
+    Ok(())
+}
+
+/// Finishes a deletion that was cut off after the manifest: of what is left goes what `is_old`. An archive with a manifest is
+/// one, whatever lies beside it, and is left alone. How many objects went.
+///
+/// # Errors
+/// It is pinned, the store refuses or fails. What was begun is finished by the next call.
+pub async fn finish_deletion(place: &Place, is_old: impl Fn(&ListedObject) -> bool) -> Result<usize, KeepError> {
+    refuse_pinned(place).await?;
+    if place.has_manifest().await? || place.expired().await?.is_none() {
+        return Ok(0);
+    }
+    delete_rest(place, is_old).await
+}
+
+/// Takes the word back that an archive was given up, which is there and is kept; whether it is.
+///
+/// # Errors
+/// The store refuses or fails.
+pub async fn take_back(place: &Place) -> Result<bool, KeepError> {
+    let is_there = place.has_manifest().await?;
+    if is_there {
+        place.remove(&place.expired_key()?).await?;
+    }
+    Ok(is_there)
 }
 
 async fn refuse_pinned(place: &Place) -> Result<(), KeepError> {
@@ -68,21 +92,13 @@ async fn refuse_pinned(place: &Place) -> Result<(), KeepError> {
 }
 
 /// Data of every attempt, and uploads that were never completed.
-async fn delete_data(place: &Place) -> Result<(), KeepError> {
-    let prefix = format!("{}snapshot-", layout::backup_prefix(&place.cluster, &place.backup));
-    for object in place.ask("listing the data", || place.store.list_all(&prefix, MOST_OBJECTS)).await? {
-        place.remove(&object.key).await?;
-    }
+async fn delete_rest(place: &Place, goes: impl Fn(&ListedObject) -> bool) -> Result<usize, KeepError> {
+    let removed = remove_data(place, goes).await?;
     // They cost room and are no archive; a key that may not list them is no reason to stop.
-    match place.ask("listing unfinished uploads", || place.store.list_uploads(&prefix)).await {
-        Ok(uploads) => {
-            for upload in uploads {
-                place.ask("aborting an upload", || place.store.abort_upload(&upload)).await?;
-            }
-        }
-        Err(error) => tracing::warn!(backup = %place.backup, %error, "unfinished uploads are not looked for"),
+    if let Err(error) = abort_uploads(place).await {
+        tracing::warn!(backup = %place.backup, %error, "unfinished uploads are not cleared away");
     }
-    Ok(())
+    Ok(removed)
 }
 
 #[cfg(test)]

@@ -27,14 +27,6 @@ pub enum KeepError {
     /// Others own the place, or whose it is cannot be found out.
     #[error(transparent)]
     Ownership(#[from] OwnershipError),
-    /// The manifest is not what was signed.
-    #[error(
-        "the signature of {uri} does not fit: the manifest was altered after it was written; look at who writes there"
-    )]
-    Altered {
-        /// The manifest.
-        uri: String,
-    },
     /// A mark cannot be read or written.
     #[error("{uri}: {source}; look at who writes there")]
     Document {
@@ -80,9 +72,12 @@ impl KeepError {
             Self::ReadOnly(_) => Reason::AccessDenied,
             Self::Store(error) | Self::Manifest(ManifestError::Store(error)) => store_reason(error),
             Self::Ownership(error) => error.reason(),
-            Self::Altered { .. } | Self::Manifest(ManifestError::Document { .. } | ManifestError::Foreign { .. }) => {
-                Reason::ArchiveCorrupt
-            }
+            Self::Manifest(
+                ManifestError::Document { .. }
+                | ManifestError::Foreign { .. }
+                | ManifestError::OtherCluster { .. }
+                | ManifestError::Altered { .. },
+            ) => Reason::ArchiveCorrupt,
             Self::Document { .. } => Reason::VerificationFailed,
             Self::Gone { .. } => Reason::ArchiveMissing,
             Self::Pinned(_) => Reason::Pinned,
@@ -112,7 +107,6 @@ impl KeepError {
             | Self::Store(_)
             | Self::Manifest(_)
             | Self::Ownership(_)
-            | Self::Altered { .. }
             | Self::Document { .. }
             | Self::Gone { .. }
             | Self::Pinned(_)

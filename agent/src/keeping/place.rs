@@ -9,7 +9,7 @@ use bytes::Bytes;
 use lifeboat_crds::document::Envelope;
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::marker::{Expired, ExpiredDocument, Pin, PinDocument};
-use lifeboat_crds::signing::{KnownKeys, SignatureState};
+use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{BackupId, layout};
 use lifeboat_storage::{ObjectKey, ObjectStore, PutMode, RetryPolicy, StoreError, retry};
 use serde::Serialize;
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::KeepError;
-use crate::manifest::{FoundManifest, ManifestError, fetch_manifest};
+use crate::manifest::{FoundManifest, ManifestError, Manifests};
 
 /// Longest for a small question to the store, its retries included.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,24 +72,13 @@ impl Place {
     /// The manifest.
     ///
     /// # Errors
-    /// There is none, it cannot be used or was altered, or the store fails.
+    /// There is none, it is not to be believed, or the store fails.
     pub async fn manifest(&self) -> Result<Manifest, KeepError> {
-        let fetch = || async {
-            match fetch_manifest(self.store.as_ref(), &self.cluster, &self.backup, &self.known).await {
-                Ok(found) => Ok(Ok(found)),
-                Err(ManifestError::Store(error)) => Err(error),
-                Err(error @ (ManifestError::Document { .. } | ManifestError::Foreign { .. })) => Ok(Err(error)),
-            }
-        };
-        match self.ask("reading the manifest", fetch).await {
-            Ok(read) => {
-                let FoundManifest { manifest, signature } = read?;
-                match signature {
-                    SignatureState::Valid(_) | SignatureState::Unknown(_) | SignatureState::Unsigned => Ok(manifest),
-                    SignatureState::Invalid => Err(KeepError::Altered { uri: self.manifest_uri()? }),
-                }
-            }
-            Err(StoreError::NotFound { .. }) => Err(self.gone()),
+        let Self { store, cluster, backup, known, cancel } = self;
+        let manifests = Manifests { store: store.as_ref(), cluster, known, patience: PATIENCE, cancel };
+        match manifests.fetch_believed(backup).await {
+            Ok(FoundManifest { manifest, signature: _ }) => Ok(manifest),
+            Err(ManifestError::Store(StoreError::NotFound { .. })) => Err(self.gone()),
             Err(error) => Err(error.into()),
         }
     }

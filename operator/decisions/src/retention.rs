@@ -14,7 +14,9 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::backup::ExpiryDecision;
 use lifeboat_crds::schedule::Retention;
 
-pub use objects::{Mark, ObservedRetention, decide_retention, is_asked_to_go, slot_of_name};
+pub use objects::{
+    LARGEST_SKEW, Mark, ObservedRetention, ScheduledRun, decide_retention, is_asked_to_go, scheduled_run,
+};
 pub use reasons::{Why, policy_words};
 
 use crate::after;

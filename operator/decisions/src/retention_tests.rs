@@ -199,23 +199,6 @@ fn ten_thousand_archives_are_judged_in_no_time() {
     assert!(begun.elapsed().as_millis() < 2_000, "{:?}", begun.elapsed());
 }
 
-#[test]
-fn a_run_is_known_by_its_name() {
-    let slot = |name| slot_of_name("nightly", name).map(|slot| slot.to_string());
-    assert_eq!(slot("nightly-20261124020304").as_deref(), Some("2026-11-24T02:03:04Z"));
-    assert_eq!(slot("nightly-20261124020304-2").as_deref(), Some("2026-11-24T02:03:04Z"));
-    for other in [
-        "nightly",
-        "nightly-2",
-        "nightly-20261124020304-x",
-        "nightly-20261124020304-",
-        "hourly-20261124020304",
-        "nightly-20261324020304",
-    ] {
-        assert_eq!(slot(other), None, "{other}");
-    }
-}
-
 // Properties, over archives of some years in zones whose clocks change.
 
 const ZONES: [&str; 6] =

@@ -130,9 +130,37 @@ fn backup_order(backup: &EtcdBackup, order: &WorkOrder, highest: Option<i64>) ->
         object: ManifestObject {
             namespace: backup.namespace().unwrap_or_default(),
             name: backup.name_any(),
-            schedule: backup.labels().get(label::SCHEDULE).cloned(),
+            schedule: schedule_of(backup),
             spec: backup.spec.clone(),
         },
         highest_revision_seen: highest,
     })
+}
+
+/// The schedule that made a backup. Only those have a slot: a label alone was copied along with the rest of an object, and
+/// must not hand a backup made by hand over to the policy of a schedule.
+fn schedule_of(backup: &EtcdBackup) -> Option<String> {
+    backup.annotations().get(label::SLOT)?;
+    backup.labels().get(label::SCHEDULE).cloned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_label_alone_makes_no_run_of_a_schedule() {
+        let made_by = |annotations: serde_json::Value| {
+            let backup = json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackup",
+                "metadata": {"name": "b", "labels": {label::SCHEDULE: "nightly"}, "annotations": annotations},
+                "spec": {"locationRef": {"name": "bucket"}}, "status": {"backupId": "20261124-020304-00000001"}});
+            let assignment = json!({"nodeName": "m1", "attempt": 1, "task": "Backup", "time": "2026-11-24T02:03:04Z"});
+            let assignment = serde_json::from_value(assignment).unwrap();
+            let order = WorkOrder { name: "b".into(), uid: "u".into(), assignment };
+            backup_order(&serde_json::from_value(backup).unwrap(), &order, None).unwrap().object.schedule
+        };
+        assert_eq!(made_by(json!({label::SLOT: "2026-11-24T02:00:00Z"})).as_deref(), Some("nightly"));
+        assert_eq!(made_by(json!({})), None);
+    }
 }

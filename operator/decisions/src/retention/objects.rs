@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::backup::{Expiry, ExpiryDecision, VerificationLevel};
 use lifeboat_crds::condition::find;
 use lifeboat_crds::location::AccessMode;
+use lifeboat_crds::manifest::ManifestObject;
 use lifeboat_crds::{
     ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdBackupStatus, Reason, Task, label,
 };
@@ -158,8 +159,24 @@ fn slot_of(backup: &EtcdBackup) -> Timestamp {
     backup.slot().or(named).or(begun.or(created).map(|time| time.0)).unwrap_or(Timestamp::MAX)
 }
 
+/// The run of a schedule that an archive is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduledRun<'o> {
+    /// The schedule.
+    pub schedule: &'o str,
+    /// The slot it served.
+    pub slot: Timestamp,
+}
+
+/// The run that an archive is of, by what its manifest says of its object; nothing for one that was made by hand. The name
+/// must say so too: a schedule names its runs by their slots, and a label may have been copied along with the rest.
+pub fn scheduled_run(object: &ManifestObject) -> Option<ScheduledRun<'_>> {
+    let schedule = object.schedule.as_deref()?;
+    Some(ScheduledRun { schedule, slot: slot_of_name(schedule, &object.name)? })
+}
+
 /// The slot in the name of a schedule's backup: `<schedule>-<UTC yyyymmddhhmmss>[-n]`.
-pub fn slot_of_name(schedule: &str, name: &str) -> Option<Timestamp> {
+fn slot_of_name(schedule: &str, name: &str) -> Option<Timestamp> {
     let rest = name.strip_prefix(schedule)?.strip_prefix('-')?;
     let (stamp, copy) = rest.split_once('-').unwrap_or((rest, "0"));
     let is_ours = stamp.len() == 14

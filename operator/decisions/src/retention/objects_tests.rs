@@ -242,3 +242,35 @@ fn an_archive_of_a_slot_that_lies_ahead_pushes_nothing_out() {
         ]
     );
 }
+
+#[test]
+fn a_run_is_known_by_its_name() {
+    let slot = |name| slot_of_name("nightly", name).map(|slot| slot.to_string());
+    assert_eq!(slot("nightly-20261124020304").as_deref(), Some("2026-11-24T02:03:04Z"));
+    assert_eq!(slot("nightly-20261124020304-2").as_deref(), Some("2026-11-24T02:03:04Z"));
+    for other in [
+        "nightly",
+        "nightly-2",
+        "nightly-20261124020304-x",
+        "nightly-20261124020304-",
+        "hourly-20261124020304",
+        "nightly-20261324020304",
+    ] {
+        assert_eq!(slot(other), None, "{other}");
+    }
+}
+
+/// A label alone does not make a run: it is copied along with the rest of an object.
+#[test]
+fn an_archive_is_of_a_schedule_if_name_and_manifest_say_so() {
+    let made = |name: &str, schedule: Option<&str>| {
+        let object =
+            json!({"namespace": "n", "name": name, "schedule": schedule, "spec": {"locationRef": {"name": "l"}}});
+        scheduled_run(&serde_json::from_value(object).unwrap()).map(|run| format!("{} {}", run.schedule, run.slot))
+    };
+    let name = "nightly-20261124020304-2";
+    assert_eq!(made(name, Some("nightly")).as_deref(), Some("nightly 2026-11-24T02:03:04Z"));
+    assert_eq!(made(name, None), None);
+    assert_eq!(made(name, Some("hourly")), None);
+    assert_eq!(made("before-the-upgrade", Some("nightly")), None);
+}
