@@ -11,7 +11,7 @@ mod place;
 mod verify;
 
 pub use data::{abort_uploads, is_named, remove_data};
-pub use delete::{Deletion, delete_archive, finish_deletion, is_older_than_restore, take_back};
+pub use delete::{Deletion, delete_archive, finish_deletion, take_back};
 pub use error::KeepError;
 pub use pin::{remove_pin, write_pin};
 pub use place::Place;

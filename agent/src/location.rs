@@ -18,7 +18,7 @@ use lifeboat_crds::location::{
     ServerSideEncryption as WantedEncryption, ServerSideEncryptionType,
 };
 use lifeboat_crds::reference::{KeySelector, ObjectName};
-use lifeboat_crds::{EtcdBackupLocation, EtcdMember, Reason, layout};
+use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdMember, Reason, layout};
 use lifeboat_process::api_error::api_words;
 use lifeboat_storage::{
     Credentials, DirectoryStore, ErrorClass, ObjectLock, ObjectLockMode, ObjectStore, S3Config, S3Store,
@@ -142,6 +142,14 @@ impl LocationOpener {
         let params = ListParams::default();
         let listed = bounded("the list of EtcdMembers".to_owned(), self.api::<EtcdMember>().list(&params)).await?;
         Ok(listed.items)
+    }
+
+    /// Reads an EtcdBackup as it is now; nothing where it is gone.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn fetch_backup(&self, name: &str) -> Result<Option<EtcdBackup>, LocationError> {
+        bounded(format!("EtcdBackup {name:?}"), self.api::<EtcdBackup>().get_opt(name)).await
     }
 
     /// A client for what a location describes. Asks nothing of the store yet.

@@ -78,6 +78,16 @@ impl BackupId {
     }
 }
 
+/// Identity of a listing that was asked for at `time`: of the form of a backupId, with chance at its end.
+pub fn pass_id(time: Timestamp, chance: u32) -> String {
+    format!("{}-{chance:08x}", time.strftime("%Y%m%d-%H%M%S"))
+}
+
+/// When a listing was asked for, by its identity; `None` for one that tells no time.
+pub fn pass_time(pass_id: &str) -> Option<Timestamp> {
+    pass_id.parse::<BackupId>().ok()?.time()
+}
+
 impl fmt::Display for BackupId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

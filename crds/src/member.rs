@@ -223,3 +223,8 @@ pub struct LastRestore {
     #[schemars(length(max = 16384))]
     pub spec: Option<String>,
 }
+
+impl LastRestore {
+    /// [`Self::outcome`] of one that put older data in the place of what there was.
+    pub const RESTORED: &'static str = "Restored";
+}

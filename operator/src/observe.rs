@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use lifeboat_crds::condition::is_true;
+use lifeboat_crds::member::LastRestore;
 use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, label};
 use lifeboat_decisions::backup::{ObservedBackup, Sighting};
 use lifeboat_decisions::location::ObservedLocation;
 use lifeboat_decisions::member::ObservedMember;
-use lifeboat_decisions::retention::ObservedRetention;
+use lifeboat_decisions::retention::{ObservedRetention, last_restore};
 use lifeboat_decisions::schedule::{ObservedSchedule, newest_run};
 use lifeboat_decisions::{LocationView, SeenMember};
 
@@ -67,20 +68,26 @@ pub fn observe_retention<'a>(
     now: Timestamp,
 ) -> ObservedRetention<'a> {
     let names: BTreeSet<&str> = backups.iter().map(|backup| backup.spec.location_ref.name.as_str()).collect();
-    let members = readable(&stores.members);
-    let restores = members
-        .iter()
-        .filter_map(|guarded| guarded.0.as_ref().ok())
-        .filter_map(|member| member.status.as_ref()?.facts.last_restore.as_ref())
-        // One of unknown time is after any listing.
-        .map(|restore| restore.time.as_ref().map_or(Timestamp::MAX, |time| time.0));
     ObservedRetention {
         schedule,
         backups,
         locations: names.into_iter().map(|name| (name.to_owned(), view_location(stores, name))).collect(),
-        last_restore: restores.max(),
+        last_restore: last_restore(&restores(stores)),
         newest_run: newest_run(backups.iter().copied(), now),
     }
+}
+
+/// The last restore of each master.
+fn restores(stores: &Stores) -> Vec<LastRestore> {
+    let members = readable(&stores.members);
+    let members = members.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    members.filter_map(|member| member.status.as_ref()?.facts.last_restore.clone()).collect()
+}
+
+/// When older data last took the place of the cluster's own, as far as that is known.
+fn last_rewind(stores: &Stores) -> Option<Timestamp> {
+    let done = restores(stores).into_iter().filter(|restore| restore.outcome == LastRestore::RESTORED);
+    done.filter_map(|restore| Some(restore.time?.0)).max()
 }
 
 /// What is known around a backup.
@@ -111,6 +118,7 @@ pub fn observe_backup(
         concurrency: schedule.map(|schedule| schedule.spec.concurrency_policy),
         later_runs,
         sighting: sighting(backup, stores),
+        last_rewind: last_rewind(stores),
         backup: backup.clone(),
     }
 }

@@ -10,6 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
+use lifeboat_crds::identifier::pass_id;
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::signing::KnownKeys;
@@ -112,7 +113,7 @@ impl<'p> Pass<'p> {
         result: &mut LocationResult,
     ) -> Result<Remnants, CatalogError> {
         let status = location.status.clone().unwrap_or_default();
-        let pass_id = format!("{}-{:08x}", self.asked.strftime("%Y%m%d-%H%M%S"), rand::random::<u32>());
+        let pass_id = pass_id(self.asked, rand::random());
         match plan_pass(&status, self.asked) {
             Scope::Full => self.list_all(pass_id, result).await,
             Scope::After(mark) => {

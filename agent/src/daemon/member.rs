@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, ResourceExt};
-use lifeboat_crds::member::{FreeBytes, MemberFacts};
+use lifeboat_crds::member::{FreeBytes, LastRestore, MemberFacts};
 use lifeboat_crds::{API_VERSION, EtcdMember, NodeName};
 use lifeboat_process::api_error::api_words;
 use serde_json::json;
@@ -29,6 +29,7 @@ use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::HostId;
 use crate::host::space::read_space;
 use crate::host::tools::read_tool_versions;
+use crate::restore_engine::outcome::read_last_restore;
 
 /// How often host and member are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -104,10 +105,14 @@ impl MemberKeeper {
 
     async fn look(&self, kept: &mut Kept) -> MemberFacts {
         let options = self.host.clone();
-        let view = tokio::task::spawn_blocking(move || read_host(&options)).await.unwrap_or_else(|_| HostView {
-            discovery: crate::host::discovery::Discovery::default(),
-            endpoint: None,
-            not_after: None,
+        let read = tokio::task::spawn_blocking(move || {
+            let view = read_host(&options);
+            let last_restore = last_restore_of(&options, &view);
+            (view, last_restore)
+        });
+        let (view, last_restore) = read.await.unwrap_or_else(|_| {
+            let discovery = crate::host::discovery::Discovery::default();
+            (HostView { discovery, endpoint: None, not_after: None }, None)
         });
         let HostView { discovery, endpoint, not_after } = view;
         let status = match endpoint {
@@ -137,6 +142,7 @@ impl MemberKeeper {
             tool_versions: tool_versions(&mut kept.tools, &self.tools_dir).await,
             highest_revision_seen,
             divergence: divergence.as_ref(),
+            last_restore: last_restore.as_ref(),
             host_id: Some(&self.host_id),
             agent_version: self.version,
             now,
@@ -218,6 +224,13 @@ async fn tool_versions<'k>(
         None => (read_tool_versions(tools_dir).await, Instant::now()),
     };
     &kept.insert(read).0
+}
+
+/// What became of the last restore of a host; nothing where its data volume is not known, and so cannot be restored into.
+/// Blocking.
+pub fn last_restore_of(options: &HostOptions, view: &HostView) -> Option<LastRestore> {
+    let volume = view.discovery.volume.as_deref()?;
+    read_last_restore(&options.root.resolve(volume))
 }
 
 fn free_bytes(data_dir: Option<&Path>, spool: &Path) -> FreeBytes {

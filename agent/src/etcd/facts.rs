@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::member::{Certificates, Divergence, FreeBytes, MemberFacts};
+use lifeboat_crds::member::{Certificates, Divergence, FreeBytes, LastRestore, MemberFacts};
 use lifeboat_crds::{Quantity, Time};
 
 use super::error::EtcdError;
@@ -31,6 +31,8 @@ pub struct FactsInput<'a> {
     pub highest_revision_seen: Option<i64>,
     /// That members were found to differ.
     pub divergence: Option<&'a Divergence>,
+    /// What became of the last restore of this host.
+    pub last_restore: Option<&'a LastRestore>,
     /// Identity of the host.
     pub host_id: Option<&'a HostId>,
     /// Version of this agent.
@@ -49,6 +51,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         tool_versions,
         highest_revision_seen,
         divergence,
+        last_restore,
         host_id,
         agent_version,
         now,
@@ -86,7 +89,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         highest_revision_seen: *highest_revision_seen,
         host_id: host_id.map(ToString::to_string),
         divergence: divergence.cloned(),
-        last_restore: None,
+        last_restore: last_restore.cloned(),
     }
 }
 

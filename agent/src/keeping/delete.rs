@@ -22,12 +22,6 @@ pub struct Deletion {
     pub now: Timestamp,
 }
 
-/// Whether a decision is of a time before the cluster was last restored: the API server that it was made upon has been put
-/// back since, and what it let go may be what is needed now. With an equal time, in doubt, it is.
-pub fn is_older_than_restore(decided: Timestamp, last_restore: Option<Timestamp>) -> bool {
-    last_restore.is_some_and(|restored| decided <= restored)
-}
-
 /// Deletes an archive. One that is gone already, or partly, is no error; the marks of the first deletion stay.
 ///
 /// # Errors

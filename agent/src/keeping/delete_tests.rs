@@ -166,13 +166,3 @@ async fn an_archive_that_the_store_holds_stays_whole_and_is_called_held() {
     assert_eq!(error.reason(), lifeboat_crds::Reason::RetentionHeld);
     assert_eq!(names(&store).await.len(), 5, "three objects, the mark, the neighbour");
 }
-
-#[test]
-fn a_decision_of_before_the_last_restore_is_void() {
-    let at = |text: &str| text.parse::<Timestamp>().unwrap();
-    let decided = at(NOW);
-    assert!(!is_older_than_restore(decided, None));
-    assert!(!is_older_than_restore(decided, Some(at("2026-11-24T11:59:59Z"))));
-    assert!(is_older_than_restore(decided, Some(decided)), "in doubt");
-    assert!(is_older_than_restore(decided, Some(at("2026-11-24T12:00:01Z"))));
-}

@@ -38,7 +38,7 @@ impl Place {
 
     /// What became of the last restore.
     pub fn result(&self) -> PathBuf {
-        self.volume.join("restore-result")
+        result_in(&self.volume)
     }
 
     /// What etcd's supervisor is told.
@@ -92,6 +92,11 @@ impl Place {
     }
 }
 
+/// What became of the last restore, in a data volume.
+pub fn result_in(volume: &Path) -> PathBuf {
+    volume.join("restore-result")
+}
+
 /// Identity of a restore on this node: the first digits of its order's digest.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RestoreId(String);
@@ -100,6 +105,11 @@ impl RestoreId {
     /// Of an order's digest.
     pub fn of_digest(digest: &str) -> Self {
         Self(format!("restore-{}", digest.chars().take(16).collect::<String>()))
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Of a directory's name.

@@ -4,8 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use lifeboat_crds::Time;
+use lifeboat_crds::member::LastRestore;
 use serde::{Deserialize, Serialize};
 
+use super::layout::{RestoreId, result_in};
 use crate::host::crashsafe::{self, WriteError};
 
 /// Mode of the file: no secret is in it.
@@ -99,5 +102,102 @@ impl RestoreResult {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What became of the last restore of this host, as its EtcdMember tells it; nothing where there was none. Blocking, one small
+/// file.
+///
+/// A restore that failed or was taken back counts too: it takes the place of what was said of one before it, which may have
+/// been done. One whose words cannot be read is of unknown time.
+pub fn read_last_restore(volume: &Path) -> Option<LastRestore> {
+    let path = result_in(volume);
+    match RestoreResult::read(&path) {
+        Ok(result) => result.map(told),
+        Err(error) => Some(LastRestore {
+            restore_id: "unknown".to_owned(),
+            ref_: "unknown".to_owned(),
+            outcome: "Unknown".to_owned(),
+            message: format!(
+                "{} cannot be read: {error}; no policy deletes anything until it is readable, or gone",
+                path.display()
+            ),
+            ..LastRestore::default()
+        }),
+    }
+}
+
+fn told(result: RestoreResult) -> LastRestore {
+    let RestoreResult {
+        format_version: _,
+        state,
+        order_digest,
+        code: _,
+        cluster_id: _,
+        revision,
+        message,
+        old_data: _,
+        start_time,
+        completion_time,
+        after_start: _,
+    } = result;
+    let restore_id =
+        order_digest.map_or_else(|| "unknown".to_owned(), |digest| RestoreId::of_digest(&digest).as_str().to_owned());
+    let outcome = match state {
+        State::Staging => "Staging",
+        State::Swapping => "Swapping",
+        State::Restored => LastRestore::RESTORED,
+        State::Failed => "Failed",
+        State::Aborted => "Aborted",
+    };
+    // While it is under way there is no API server that could be told.
+    let time = completion_time.unwrap_or(start_time);
+    LastRestore {
+        ref_: format!("api-less-{restore_id}"),
+        restore_id,
+        attempt: 1,
+        outcome: outcome.to_owned(),
+        message: message.chars().take(4_096).collect(),
+        revision,
+        outage_seconds: None,
+        time: Some(Time(Timestamp::from_second(time.as_second()).unwrap_or(time))),
+        spec: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_restore_is_told_as_it_ended_and_one_that_cannot_be_read_is_of_unknown_time() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_last_restore(dir.path()), None);
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begun = RestoreResult {
+            order_digest: Some("0123456789abcdef0123".into()),
+            ..RestoreResult::begun(State::Staging, "w".into(), at("2026-11-24T12:00:00.5Z"))
+        };
+        let path = result_in(dir.path());
+        begun.write(&path).unwrap();
+        let told = read_last_restore(dir.path()).unwrap();
+        assert_eq!((told.outcome.as_str(), told.time.unwrap().0), ("Staging", at("2026-11-24T12:00:00Z")));
+        let done = RestoreResult {
+            state: State::Restored,
+            completion_time: Some(at("2026-11-24T12:07:00Z")),
+            revision: Some(9),
+            ..begun
+        };
+        done.write(&path).unwrap();
+        let told = read_last_restore(dir.path()).unwrap();
+        assert_eq!((told.outcome.as_str(), told.revision), (LastRestore::RESTORED, Some(9)));
+        assert_eq!(told.time.unwrap().0, at("2026-11-24T12:07:00Z"));
+        assert_eq!(
+            (told.restore_id.as_str(), told.ref_.as_str()),
+            ("restore-0123456789abcdef", "api-less-restore-0123456789abcdef")
+        );
+        std::fs::write(&path, "{").unwrap();
+        let told = read_last_restore(dir.path()).unwrap();
+        assert!(told.time.is_none() && told.message.contains("cannot be read"), "{told:?}");
     }
 }

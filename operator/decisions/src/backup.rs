@@ -58,6 +58,8 @@ pub struct ObservedBackup {
     pub has_schedule: bool,
     /// What the last listing of its location said of it.
     pub sighting: Sighting,
+    /// When older data last took the place of the cluster's own.
+    pub last_rewind: Option<Timestamp>,
 }
 
 /// What is to become of a backup.
@@ -131,6 +133,13 @@ impl<'o> Run<'o> {
         if let Some(id) = catalog::imported_id(backup) {
             return self.import(id);
         }
+        if let Some(restored) = self.rewound() {
+            let words = format!(
+                "the cluster was restored at {restored}, when this run was not over; whatever it stored is shown by a \
+                 record of its own"
+            );
+            return self.fail(Reason::Interrupted, words);
+        }
         if let Some(other) = self.superseded_by() {
             return self.fail(Reason::Superseded, format!("{other}, a run of a later slot, took its place"));
         }
@@ -147,6 +156,12 @@ impl<'o> Run<'o> {
             }
             Some(ConcurrencyPolicy::Forbid) | None => None,
         }
+    }
+
+    /// The restore that this run did not live through: it was under way in the data that was put back. A time that lies
+    /// ahead is of a clock that is wrong.
+    fn rewound(&self) -> Option<Timestamp> {
+        self.observed.last_rewind.filter(|restored| *restored <= self.now && self.first_seen() <= *restored)
     }
 
     /// The result of the current assignment.
@@ -383,6 +398,7 @@ impl<'o> Run<'o> {
             later_runs: _,
             has_schedule: _,
             sighting: _,
+            last_rewind: _,
         } = self.observed;
         choose_node(
             members,

@@ -19,6 +19,7 @@ fn observed(backup: EtcdBackup) -> ObservedBackup {
         later_runs: Vec::new(),
         has_schedule: false,
         sighting: Sighting::Unsaid,
+        last_rewind: None,
     }
 }
 
@@ -617,4 +618,37 @@ proptest! {
         let conditions = &status(&run).conditions;
         prop_assert!(is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed));
     }
+}
+
+/// A run that was under way in the data that a restore put back has no agent that knows of it any more.
+#[test]
+fn a_run_from_before_a_restore_ends_as_interrupted_and_later_ones_go_on() {
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    agent_says(&mut run, None);
+    step(&mut run, 10);
+    let mut whole = run.clone();
+    // A clock that is ahead interrupts nothing.
+    run.last_rewind = Some(at(500));
+    step(&mut run, 20);
+    assert!(shows(&object(&run), "Reconciling"));
+    run.last_rewind = Some(at(15));
+    assert_eq!(step(&mut run, 30), ["BackupFailed"]);
+    assert_shown(&object(&run), Show::Failed("Interrupted"), "restored");
+    // What its agent had finished by then is no less an archive.
+    whole.last_rewind = Some(at(15));
+    agent_says(&mut whole, Some(archive("Content")));
+    step(&mut whole, 30);
+    assert!(shows(&object(&whole), "Complete"));
+    let mut later = observed(backup(json!({})));
+    later.last_rewind = Some(at(15));
+    step(&mut later, 30);
+    assert!(shows(&object(&later), "Reconciling"));
+    assert_eq!(assigned(&later).1, 1);
+    // Records of archives wait for a listing, as ever.
+    let mut record = record_of("20261124-000000-0123abcd");
+    step(&mut record, 0);
+    record.last_rewind = Some(at(15));
+    step(&mut record, 30);
+    assert!(!shows(&object(&record), "Failed"));
 }

@@ -72,6 +72,7 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
         status.owner = None;
     }
     copy_facts(&mut status, generation);
+    listing::forget_before_restore(&mut status, members, now);
     let Plan { assignment, has_agent, look_again } = plan_task(&Tasks {
         status: &status,
         spec_changed,

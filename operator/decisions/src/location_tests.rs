@@ -316,6 +316,26 @@ fn a_listing_that_fails_is_told_and_says_nothing_of_the_location() {
     assert_shown(&object(&bucket), Show::Current("Accepted"), "read and written");
 }
 
+/// The records that it was compared with are others now.
+#[test]
+fn a_listing_of_everything_from_before_a_restore_counts_no_more() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    let full = |bucket: &ObservedLocation| bucket.location.status.clone().unwrap().catalog.unwrap().full_pass_time;
+    let restored = |second| {
+        json!({"lastRestore": {"restoreId": "r", "ref": "r", "attempt": 1, "outcome": "Restored",
+        "time": at(second).to_string()}})
+    };
+    for second in [5, 9_000] {
+        bucket.members[0] = healthy("m0", restored(second));
+        step(&mut bucket, 60);
+        assert_eq!(full(&bucket).unwrap().0, at(10), "older than the listing, or of a clock that is ahead");
+    }
+    bucket.members[0] = healthy("m0", restored(10));
+    step(&mut bucket, 61);
+    assert_eq!(full(&bucket), None);
+}
+
 #[test]
 fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
     let mut bucket = observed(json!({}));

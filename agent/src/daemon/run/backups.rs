@@ -64,7 +64,7 @@ impl BackupCarrier {
         cancel: &CancellationToken,
     ) -> Option<BackupResult> {
         if let Some(errand) = errand_of(order.assignment.task) {
-            return self.errands.run(backup, errand, &order.assignment.time, progress, cancel).await;
+            return self.errands.run(backup, errand, order, progress, cancel).await;
         }
         let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
         let result = match backup_order(backup, order, highest) {

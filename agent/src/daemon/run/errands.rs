@@ -1,25 +1,28 @@
 //! The work on backups that are over: pins, deletions, verification again. From the object to an errand at the store.
 //!
-//! What asks for a deletion is looked at again here, in the object as it is now: an assignment alone deletes nothing.
+//! Work waits here, and the object that the watch brought is of when the wait began: what is asked for is looked at in the
+//! object as it is in the moment of acting, and an assignment alone deletes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 use lifeboat_crds::backup::{BackupResult, DeletionFacts, ExpiryDecision, PinFacts};
 use lifeboat_crds::location::AccessMode;
 use lifeboat_crds::{BackupId, EtcdBackup, Time, label};
+use lifeboat_decisions::retention::{is_asked_to_go, is_void, last_restore};
 use lifeboat_storage::ObjectStore;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::progress::{Progress, Stage};
 use crate::backup::BackupRunner;
-use crate::daemon::worker::now;
+use crate::daemon::member::last_restore_of;
+use crate::daemon::worker::{WorkOrder, now};
+use crate::host::files::{HostOptions, read_host};
 use crate::host::identity::HostId;
-use crate::keeping::{
-    Deletion, KeepError, Place, delete_archive, is_older_than_restore, remove_pin, verify_archive, write_pin,
-};
+use crate::keeping::{Deletion, KeepError, Place, delete_archive, remove_pin, verify_archive, write_pin};
 use crate::keyring::Keyring;
 use crate::location::LocationOpener;
 use crate::location::ownership::Ownership;
@@ -47,6 +50,8 @@ pub enum Errand {
 /// Carries errands out.
 pub struct ErrandRunner {
     opener: LocationOpener,
+    /// Tells of restores.
+    host: HostOptions,
     cluster_uid: String,
     host_id: HostId,
     keyring: Arc<Keyring>,
@@ -60,6 +65,7 @@ impl ErrandRunner {
     pub fn beside(backups: &BackupRunner) -> Self {
         Self {
             opener: backups.opener.clone(),
+            host: backups.host.clone(),
             cluster_uid: backups.cluster_uid.clone(),
             host_id: backups.host_id.clone(),
             keyring: Arc::clone(&backups.keyring),
@@ -68,12 +74,12 @@ impl ErrandRunner {
         }
     }
 
-    /// Carries one errand out; `assigned` is when it was decided. `None` where nobody wants to hear of it.
+    /// Carries one errand out. `None` where nobody wants to hear of it.
     pub async fn run(
         &self,
         backup: &EtcdBackup,
         errand: Errand,
-        assigned: &Time,
+        order: &WorkOrder,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Option<BackupResult> {
@@ -81,8 +87,8 @@ impl ErrandRunner {
         let work = async {
             match errand {
                 Errand::Verify => self.verify(backup, progress, cancel).await,
-                Errand::Pin => self.small(progress, self.pin(backup, cancel)).await,
-                Errand::Delete => self.small(progress, self.delete(backup, assigned, cancel)).await,
+                Errand::Pin => self.small(progress, self.pin(backup, order, cancel)).await,
+                Errand::Delete => self.small(progress, self.delete(backup, order, cancel)).await,
             }
         };
         let done = tokio::select! {
@@ -128,8 +134,14 @@ impl ErrandRunner {
         Ok(BackupResult::of_verification(proven.unwrap_or(Err(KeepError::Late(seconds)))?))
     }
 
-    async fn pin(&self, backup: &EtcdBackup, cancel: &CancellationToken) -> Result<BackupResult, KeepError> {
+    async fn pin(
+        &self,
+        backup: &EtcdBackup,
+        order: &WorkOrder,
+        cancel: &CancellationToken,
+    ) -> Result<BackupResult, KeepError> {
         let place = self.place(backup, Access::Write, cancel).await?;
+        let backup = &self.fetch_current(order).await?;
         let words = backup.annotations().get(label::PIN).filter(|words| !words.is_empty());
         let facts = match words {
             Some(words) => {
@@ -149,15 +161,14 @@ impl ErrandRunner {
     async fn delete(
         &self,
         backup: &EtcdBackup,
-        assigned: &Time,
+        order: &WorkOrder,
         cancel: &CancellationToken,
     ) -> Result<BackupResult, KeepError> {
-        let deletion = deletion_of(backup)?;
-        // No version restores yet; whoever does gives the time here.
-        if is_older_than_restore(assigned.0, None) {
-            return Err(KeepError::BeforeRestore);
-        }
         let place = self.place(backup, Access::Write, cancel).await?;
+        let last_restore = self.last_restore().await?;
+        // Nothing waits between this and the deletion.
+        let backup = &self.fetch_current(order).await?;
+        let deletion = deletion_of(backup, &order.assignment.time, last_restore, now().0)?;
         match delete_archive(&place, &deletion).await {
             Ok(()) => {
                 let reasons = deletion.reasons.join(", ");
@@ -171,6 +182,22 @@ impl ErrandRunner {
             },
             Err(error) => Err(error),
         }
+    }
+
+    /// The object as it is now, if it is still the one, and the work still ours.
+    async fn fetch_current(&self, order: &WorkOrder) -> Result<EtcdBackup, KeepError> {
+        let found = self.opener.fetch_backup(&order.name).await?;
+        found.filter(|backup| is_current(backup, order)).ok_or(KeepError::Interrupted)
+    }
+
+    /// When this cluster was last restored: by this host's own file, and by what the other masters tell.
+    async fn last_restore(&self) -> Result<Option<Timestamp>, KeepError> {
+        let options = self.host.clone();
+        let read = tokio::task::spawn_blocking(move || last_restore_of(&options, &read_host(&options)));
+        let own = read.await.map_err(|_panicked| KeepError::Interrupted)?;
+        let members = self.opener.fetch_members().await?;
+        let told = members.iter().filter_map(|member| member.status.as_ref()?.facts.last_restore.as_ref());
+        Ok(last_restore(told.chain(&own)))
     }
 
     async fn place(&self, backup: &EtcdBackup, access: Access, cancel: &CancellationToken) -> Result<Place, KeepError> {
@@ -204,49 +231,159 @@ enum Access {
     Write,
 }
 
-/// Who asks for the deletion in the object as it is now.
-fn deletion_of(backup: &EtcdBackup) -> Result<Deletion, KeepError> {
-    let status = backup.status.as_ref();
-    let id = status.and_then(|status| status.backup_id.as_ref());
+/// Whether an object is still the one that the work is for, and still asks for it of this agent.
+fn is_current(backup: &EtcdBackup, order: &WorkOrder) -> bool {
+    let WorkOrder { name: _, uid, assignment } = order;
+    let assigned = backup.status.as_ref().and_then(|status| status.assignment.as_ref());
+    backup.metadata.uid.as_ref() == Some(uid) && assigned == Some(assignment)
+}
+
+/// Who asks for the deletion in the object as it is now. What was decided upon an API server that was put back since is void:
+/// a policy's decision is of the listing that it rests on, a human's of when it was assigned.
+fn deletion_of(
+    backup: &EtcdBackup,
+    assigned: &Time,
+    last_restore: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Deletion, KeepError> {
     let annotations = backup.annotations();
     if annotations.get(label::PIN).is_some_and(|words| !words.is_empty()) {
         return Err(KeepError::NotAsked);
     }
-    if id.is_some() && annotations.get(label::DELETE_ARCHIVE) == id {
+    let expiry = backup.status.as_ref().and_then(|status| status.expiry.as_ref());
+    let (is_void, by, reasons) = if is_asked_to_go(backup) {
         let by = format!("annotation {} on EtcdBackup {}", label::DELETE_ARCHIVE, backup.name_any());
-        return Ok(Deletion { by, reasons: Vec::new(), now: now().0 });
-    }
-    let expiry = status.and_then(|status| status.expiry.as_ref());
-    match expiry.map(|expiry| (expiry.decision, &expiry.reasons)) {
-        Some((ExpiryDecision::Expire, reasons)) => {
-            let schedule = backup.labels().get(label::SCHEDULE).map_or("unknown", String::as_str);
-            Ok(Deletion { by: format!("retention of schedule {schedule}"), reasons: reasons.clone(), now: now().0 })
+        (false, by, Vec::new())
+    } else {
+        match expiry.map(|expiry| (expiry.decision, expiry)) {
+            Some((ExpiryDecision::Expire, expiry)) => {
+                let schedule = backup.labels().get(label::SCHEDULE).map_or("unknown", String::as_str);
+                let by = format!("retention of schedule {schedule}");
+                (is_void(expiry, last_restore), by, expiry.reasons.clone())
+            }
+            Some((ExpiryDecision::Keep, _)) | None => return Err(KeepError::NotAsked),
         }
-        Some((ExpiryDecision::Keep, _)) | None => Err(KeepError::NotAsked),
+    };
+    if is_void || last_restore.is_some_and(|restored| assigned.0 <= restored) {
+        return Err(KeepError::BeforeRestore);
     }
+    Ok(Deletion { by, reasons, now })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
+
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
     use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: &str = "20261124-020304-00000001";
+    const PASS: &str = "20261124-100000-0000000a";
 
     fn backup(annotations: Value, decision: &str) -> EtcdBackup {
         serde_json::from_value(json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackup",
-            "metadata": {"name": "b", "labels": {label::SCHEDULE: "nightly"}, "annotations": annotations},
+            "metadata": {"name": "b", "uid": "u", "labels": {label::SCHEDULE: "nightly"}, "annotations": annotations},
             "spec": {"locationRef": {"name": "bucket"}},
-            "status": {"backupId": "20261124-020304-00000001", "expiry": {"decision": decision,
-                "reasons": ["older than 3 days"], "policyGeneration": 1, "passId": ""}}}))
+            "status": {"backupId": ID, "assignment": {"nodeName": "m1", "attempt": 2, "task": "Delete", "time": at(11).to_string()},
+                "expiry": {"decision": decision, "reasons": ["older than 3 days"], "policyGeneration": 1, "passId": PASS}}}))
         .unwrap()
+    }
+
+    fn at(hour: i8) -> Timestamp {
+        jiff::civil::date(2026, 11, 24).at(hour, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp()
+    }
+
+    fn decide(backup: &EtcdBackup, last_restore: Option<Timestamp>) -> Result<String, KeepError> {
+        deletion_of(backup, &Time(at(11)), last_restore, at(12)).map(|deletion| deletion.by)
     }
 
     #[test]
     fn an_assignment_alone_deletes_nothing() {
-        let by = |annotations, decision| deletion_of(&backup(annotations, decision)).ok().map(|deletion| deletion.by);
+        let by = |annotations, decision| decide(&backup(annotations, decision), None).ok();
         assert_eq!(by(json!({}), "Keep"), None);
         assert_eq!(by(json!({label::DELETE_ARCHIVE: "yes"}), "Keep"), None);
         assert_eq!(by(json!({label::PIN: "audit"}), "Expire"), None);
+        assert_eq!(by(json!({label::PIN: "audit", label::DELETE_ARCHIVE: ID}), "Expire"), None);
         assert_eq!(by(json!({}), "Expire").as_deref(), Some("retention of schedule nightly"));
-        assert!(by(json!({label::DELETE_ARCHIVE: "20261124-020304-00000001"}), "Keep").unwrap().contains("annotation"));
+        assert!(by(json!({label::DELETE_ARCHIVE: ID}), "Keep").unwrap().contains("annotation"));
+    }
+
+    #[test]
+    fn a_decision_that_rests_on_a_listing_of_before_the_last_restore_is_void() {
+        let expired = backup(json!({}), "Expire");
+        let is_done = |backup: &EtcdBackup, restored| match decide(backup, restored) {
+            Ok(_) => true,
+            Err(KeepError::BeforeRestore) => false,
+            Err(error) => panic!("{error}"),
+        };
+        assert!(is_done(&expired, None) && is_done(&expired, Some(at(9))));
+        assert!(!is_done(&expired, Some(at(10))), "in doubt");
+        // The operator of the API server that was put back assigns what is void anew.
+        let between = at(10).checked_add(jiff::SignedDuration::from_mins(30)).unwrap();
+        assert!(!is_done(&expired, Some(between)));
+        let mut undated = expired;
+        undated.status.as_mut().unwrap().expiry.as_mut().unwrap().pass_id = "none".into();
+        assert!(is_done(&undated, None) && !is_done(&undated, Some(at(9))));
+        let asked = backup(json!({label::DELETE_ARCHIVE: ID}), "Keep");
+        assert!(is_done(&asked, Some(between)) && !is_done(&asked, Some(at(11))));
+    }
+
+    fn order() -> WorkOrder {
+        let assignment = json!({"nodeName": "m1", "attempt": 2, "task": "Delete", "time": at(11).to_string()});
+        WorkOrder { name: "b".into(), uid: "u".into(), assignment: serde_json::from_value(assignment).unwrap() }
+    }
+
+    /// An API server that has one EtcdBackup, or none.
+    fn runner(found: Option<EtcdBackup>) -> ErrandRunner {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        tokio::spawn(async move {
+            while let Some((request, send)) = handle.next_request().await {
+                assert_eq!(request.uri().path(), "/apis/etcd.lifeboat.dev/v1alpha1/namespaces/lifeboat/etcdbackups/b");
+                let missing = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
+                let (code, body) = match &found {
+                    Some(backup) => (200, serde_json::to_value(backup).unwrap()),
+                    None => (404, missing),
+                };
+                let body = Body::from(serde_json::to_vec(&body).unwrap());
+                send.send_response(Response::builder().status(code).body(body).unwrap());
+            }
+        });
+        let client = Client::new(service, "lifeboat");
+        let dir = tempfile::tempdir().unwrap();
+        ErrandRunner {
+            opener: LocationOpener::new(client.clone(), "lifeboat", BTreeMap::new()),
+            host: HostOptions::default(),
+            cluster_uid: "uid".into(),
+            host_id: HostId::fixed('0'),
+            keyring: Arc::new(Keyring::open(client, "lifeboat", dir.path())),
+            turn: Arc::new(Semaphore::new(1)),
+            small: Semaphore::new(1),
+        }
+    }
+
+    /// Between the watch and the turn of an errand may lie half an hour.
+    #[tokio::test]
+    async fn what_counts_is_the_object_in_the_moment_of_acting() {
+        let decide_now = async |found: Option<EtcdBackup>| {
+            let backup = runner(found).fetch_current(&order()).await?;
+            decide(&backup, None)
+        };
+        assert!(decide_now(Some(backup(json!({}), "Expire"))).await.is_ok());
+        // The policy was loosened, or somebody pinned it.
+        assert!(matches!(decide_now(Some(backup(json!({}), "Keep"))).await, Err(KeepError::NotAsked)));
+        let pinned = backup(json!({label::PIN: "audit"}), "Expire");
+        assert!(matches!(decide_now(Some(pinned)).await, Err(KeepError::NotAsked)));
+        // It is gone, another of its name, or another agent's by now.
+        let mut other = backup(json!({}), "Expire");
+        other.metadata.uid = Some("v".into());
+        let mut later = backup(json!({}), "Expire");
+        later.status.as_mut().unwrap().assignment.as_mut().unwrap().attempt = 3;
+        for found in [None, Some(other), Some(later)] {
+            assert!(matches!(decide_now(found).await, Err(KeepError::Interrupted)));
+        }
     }
 }

@@ -59,6 +59,7 @@ fn facts(
         tool_versions: &BTreeMap::new(),
         highest_revision_seen: Some(99),
         divergence: None,
+        last_restore: None,
         host_id: None,
         agent_version: "0.1.0",
         now: at(NOW),

@@ -33,6 +33,7 @@ fn finished(more: Value) -> ObservedBackup {
         later_runs: Vec::new(),
         has_schedule: true,
         sighting: crate::backup::Sighting::Unsaid,
+        last_rewind: None,
     }
 }
 

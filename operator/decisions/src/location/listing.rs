@@ -1,11 +1,14 @@
 //! What a listing of a location's archives leaves behind in its status, and what it gives to say. Pure.
 
+use jiff::Timestamp;
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::location::{AlteredArchive, CatalogPass, CatalogReport};
 use lifeboat_crds::{EtcdBackupLocationStatus, TaskError, Time};
 
 use super::current_answer;
+use crate::SeenMember;
 use crate::event::EventDraft;
+use crate::retention::last_restore;
 
 /// Identity of a listing where there was none yet.
 const NO_PASS: &str = "none";
@@ -35,6 +38,17 @@ pub(super) fn note_pass(
         }
         (_, error) => CatalogPass { pass_id, time: Some(asked), full_pass_time, note, error },
     });
+}
+
+/// Forgets a listing of everything that was made before the cluster was restored: the records it was compared with are others
+/// now, and the next listing must be of everything again. A time that lies ahead is of a clock that is wrong.
+pub(super) fn forget_before_restore(status: &mut EtcdBackupLocationStatus, members: &[SeenMember], now: Timestamp) {
+    let Some(pass) = &mut status.catalog else { return };
+    let facts = members.iter().filter_map(|seen| Some(&seen.member.status.as_ref()?.facts));
+    let restored = last_restore(facts.filter_map(|facts| facts.last_restore.as_ref())).filter(|time| *time <= now);
+    if pass.full_pass_time.as_ref().zip(restored).is_some_and(|(listed, restored)| listed.0 <= restored) {
+        pass.full_pass_time = None;
+    }
 }
 
 /// What a listing of everything found that somebody should look at.

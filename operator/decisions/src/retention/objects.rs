@@ -6,8 +6,10 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::backup::{Expiry, ExpiryDecision, VerificationLevel};
 use lifeboat_crds::condition::find;
+use lifeboat_crds::identifier::pass_time;
 use lifeboat_crds::location::AccessMode;
 use lifeboat_crds::manifest::ManifestObject;
+use lifeboat_crds::member::LastRestore;
 use lifeboat_crds::{
     ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdBackupStatus, Reason, Task, label,
 };
@@ -45,6 +47,17 @@ pub struct ObservedRetention<'a> {
     pub newest_run: NewestRun,
 }
 
+/// When the cluster was last restored, by what its masters tell. A restore of unknown time is after everything.
+pub fn last_restore<'m>(restores: impl IntoIterator<Item = &'m LastRestore>) -> Option<Timestamp> {
+    restores.into_iter().map(|restore| restore.time.as_ref().map_or(Timestamp::MAX, |time| time.0)).max()
+}
+
+/// Whether a decision rests on a listing of before the cluster was last restored, or of unknown time: what it let go may be
+/// what is needed now. With an equal time, in doubt, it is void.
+pub fn is_void(expiry: &Expiry, last_restore: Option<Timestamp>) -> bool {
+    last_restore.is_some_and(|restored| pass_time(&expiry.pass_id).is_none_or(|listed| listed <= restored))
+}
+
 /// A backup whose expiry is to be written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
@@ -57,7 +70,7 @@ pub struct Mark {
 /// Judges the archives of a schedule: those whose expiry differs from what they show.
 ///
 /// Generation and listing are not compared: they say upon what a decision rested when it was first made, and comparing
-/// them would write every backup anew with each listing.
+/// them would write every backup anew with each listing. Only what was let go before a restore is decided anew.
 pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec<Mark> {
     let ObservedRetention { schedule, backups, locations, last_restore, newest_run } = observed;
     let Ok(zone) = TimeZone::get(&schedule.spec.time_zone) else { return Vec::new() };
@@ -92,7 +105,7 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
             room = room.checked_sub(1)?;
         }
         let pass = pass_id(locations.get(&backup.spec.location_ref.name));
-        let expiry = expiry_of(backup, &verdict, generation, pass)?;
+        let expiry = expiry_of(backup, &verdict, (generation, pass), *last_restore)?;
         let before = backup.status.clone().unwrap_or_default();
         let status = EtcdBackupStatus { execution: None, expiry: Some(expiry), ..before };
         Some(Mark { name: name_of(backup), status })
@@ -247,7 +260,12 @@ fn pass_id(location: Option<&LocationView>) -> String {
 }
 
 /// The expiry to write, where it differs from what the backup shows.
-fn expiry_of(backup: &EtcdBackup, verdict: &Verdict, policy_generation: i64, pass_id: String) -> Option<Expiry> {
+fn expiry_of(
+    backup: &EtcdBackup,
+    verdict: &Verdict,
+    (policy_generation, pass_id): (i64, String),
+    last_restore: Option<Timestamp>,
+) -> Option<Expiry> {
     let Verdict { decision, reasons } = verdict;
     let mut reasons: Vec<String> = reasons.iter().take(MOST_REASONS - 1).map(super::Why::stable).collect();
     let is_held = match decision {
@@ -258,7 +276,13 @@ fn expiry_of(backup: &EtcdBackup, verdict: &Verdict, policy_generation: i64, pas
         reasons.push(HELD.to_owned());
     }
     let shown = backup.status.as_ref().and_then(|status| status.expiry.as_ref());
-    let is_same = shown.is_some_and(|shown| shown.decision == *decision && shown.reasons == reasons);
+    // An agent refuses what was let go before a restore; only another listing can make it good.
+    let is_outdated = |shown: &Expiry| match decision {
+        ExpiryDecision::Expire => shown.pass_id != pass_id && is_void(shown, last_restore),
+        ExpiryDecision::Keep => false,
+    };
+    let is_same =
+        shown.is_some_and(|shown| shown.decision == *decision && shown.reasons == reasons && !is_outdated(shown));
     (!is_same).then_some(Expiry { decision: *decision, reasons, policy_generation, pass_id })
 }
 

@@ -1,4 +1,5 @@
 use lifeboat_crds::EtcdBackupLocation;
+use lifeboat_crds::identifier::pass_id;
 use serde_json::{Value, json};
 
 use super::*;
@@ -114,6 +115,32 @@ fn nothing_goes_while_something_about_the_location_is_in_doubt() {
         );
     }
     assert!(verdict(listed_location(json!({"status": {"clockSkewSeconds": 300}})), Some(at(-1))).contains("Expire"));
+}
+
+/// Agents refuse what was let go before a restore: where the operator heard of the restore only after the next listing, the
+/// decision is made anew, upon that.
+#[test]
+fn what_was_let_go_before_a_restore_is_decided_anew_upon_a_later_listing() {
+    let (before, after) = (pass_id(at(0), 1), pass_id(at(9), 2));
+    let place = |pass: &str, full| {
+        listed_location(json!({"status": {"catalog": {"passId": pass, "fullPassTime": at(full).to_string()}}}))
+    };
+    let mut backups = vec![good(1, json!({})), good(2, json!({}))];
+    let marks = decide_at(&keep_last(1), &backups, place(&before, 0), None);
+    apply(&mut backups, &marks);
+    let expiry = |backup: &EtcdBackup| backup.status.clone().unwrap().expiry.unwrap();
+    assert!(!is_void(&expiry(&backups[1]), None) && !is_void(&expiry(&backups[1]), Some(at(-1))));
+    assert!(is_void(&expiry(&backups[1]), Some(at(0))) && is_void(&expiry(&backups[1]), Some(at(5))));
+    let marks = decide_at(&keep_last(1), &backups, place(&after, 9), Some(at(5)));
+    assert_eq!(said(&marks), ["b02 Expire kept by no rule (last 1)"]);
+    apply(&mut backups, &marks);
+    assert!(!is_void(&expiry(&backups[1]), Some(at(5))));
+    assert_eq!(decide_at(&keep_last(1), &backups, place(&after, 9), Some(at(5))), [], "once");
+    let unknown = json!({"restoreId": "r", "ref": "r", "attempt": 1, "outcome": "Unknown"});
+    let dated = json!({"restoreId": "r", "ref": "r", "attempt": 1, "outcome": "Failed", "time": at(5).to_string()});
+    let restores: Vec<LastRestore> = [dated, unknown].map(|one| serde_json::from_value(one).unwrap()).into();
+    assert_eq!(last_restore(&restores[..1]), Some(at(5)));
+    assert_eq!(last_restore(&restores), Some(Timestamp::MAX));
 }
 
 #[test]
