@@ -47,6 +47,12 @@ pub enum BackupError {
     /// The manifest that is there cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
+    /// The archive was deleted while this attempt was cut off.
+    #[error("{uri} says that this backup was given up and deleted meanwhile: what this attempt stored is deleted too")]
+    GivenUp {
+        /// The mark.
+        uri: String,
+    },
     /// There is a manifest and no archive.
     #[error(
         "{uri} is gone, although the manifest of this backup names it: look at who deletes there; make a new backup"
@@ -127,6 +133,7 @@ impl BackupError {
                 ManifestError::Document { .. } | ManifestError::Foreign { .. } | ManifestError::OtherCluster { .. },
             ) => Reason::VerificationFailed,
             Self::ReadBack(_) | Self::Diverged { .. } | Self::StreamDiffers { .. } => Reason::VerificationFailed,
+            Self::GivenUp { .. } => Reason::Cancelled,
             Self::DataMissing { .. } => Reason::ArchiveMissing,
             Self::DataDiffers { .. } | Self::Manifest(ManifestError::Altered { .. }) => Reason::ArchiveCorrupt,
             Self::Late => Reason::DeadlineExceeded,
@@ -157,6 +164,7 @@ impl BackupError {
             | Self::Store(_)
             | Self::Document(_)
             | Self::Manifest(_)
+            | Self::GivenUp { .. }
             | Self::DataMissing { .. }
             | Self::DataDiffers { .. }
             | Self::ReadBack(_)

@@ -11,7 +11,7 @@ use lifeboat_crds::manifest::{Manifest, SealedManifest};
 use lifeboat_crds::signing::{Domain, SignatureState};
 use lifeboat_crds::{BackupId, layout};
 use lifeboat_storage::{
-    Creation, ObjectKey, ObjectStore, PutMode, RetryPolicy, StoreError, create_once, retry as ask_store,
+    Creation, ListedObject, ObjectKey, ObjectStore, PutMode, RetryPolicy, StoreError, create_once, retry as ask_store,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -97,9 +97,10 @@ impl<'s> Shelf<'s> {
     ///
     /// # Errors
     /// Whether the manifest landed is not known, or the one that is there is not sound. The data stays: with a manifest it
-    /// is a backup, without one an orphan.
+    /// is a backup, without one an orphan. Or the archive was deleted meanwhile; then the data goes too.
     pub async fn publish(&self, manifest: Manifest) -> Result<Manifest, BackupError> {
         let key = self.manifest_key()?;
+        self.refuse_given_up().await?;
         let bytes = Bytes::from(self.seal(manifest.clone())?.to_bytes()?);
         if !self.is_conditional {
             return self.publish_unconditionally(&key, bytes).await;
@@ -113,8 +114,26 @@ impl<'s> Shelf<'s> {
         if published.attempt != manifest.attempt {
             tracing::info!(backup = %self.backup, attempt = published.attempt, "another attempt was first");
         }
-        self.clear_losers(&published.data).await;
+        // Their manifest can never be created any more.
+        self.clear(|object| !is_named(object, &published.data)).await;
         Ok(published)
+    }
+
+    /// An agent that was cut off from the API server may come to its end when the archive was deleted long ago, and must not
+    /// bring it back.
+    async fn refuse_given_up(&self) -> Result<(), BackupError> {
+        let mark = key(layout::expired(self.cluster, self.backup))?;
+        match self.ask("looking for a deletion", || self.store.head(&mark)).await {
+            Ok(_) => {}
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        // As long as there is a manifest there is an archive, whatever lies beside it.
+        if self.fetch_manifest().await?.is_some() {
+            return Ok(());
+        }
+        self.clear(|_| true).await;
+        Err(BackupError::GivenUp { uri: self.store.uri(&mark) })
     }
 
     /// Without conditional create two attempts may both write: whoever reads back later is right, and nobody deletes.
@@ -161,11 +180,11 @@ impl<'s> Shelf<'s> {
         Ok(Some(manifest))
     }
 
-    /// Data and uploads of other attempts: their manifest can never be created any more. What stays is reported.
-    async fn clear_losers(&self, winner: &str) {
+    /// Removes the data that `goes`, and uploads that were not completed. What stays is reported.
+    async fn clear(&self, goes: impl Fn(&ListedObject) -> bool) {
         let place = self.place();
         let clearing = async {
-            remove_data(&place, |object| !is_named(object, winner)).await?;
+            remove_data(&place, goes).await?;
             abort_uploads(&place).await
         };
         let words = match tokio::time::timeout(SMALL_PATIENCE, clearing).await {
@@ -173,7 +192,7 @@ impl<'s> Shelf<'s> {
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => format!("not done within {} s", SMALL_PATIENCE.as_secs()),
         };
-        tracing::warn!(backup = %self.backup, error = words, "what other attempts left stays in the store");
+        tracing::warn!(backup = %self.backup, error = words, "what attempts left stays in the store");
     }
 
     fn place(&self) -> Place {

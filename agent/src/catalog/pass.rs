@@ -23,7 +23,7 @@ use super::import::{Imported, Importer, pin_facts};
 use super::listing::{Listed, Listing, Orphans, Tally};
 use super::plan::{Scope, plan_pass};
 use super::records::{Record, State, Told, ask_api, fetch_records};
-use super::report::Findings;
+use super::report::{Findings, MOST_NAMED};
 use super::sweep::{Remnant, remnant_of};
 use super::{CatalogError, Cataloger};
 use crate::backup::archive_facts;
@@ -146,6 +146,7 @@ impl<'p> Pass<'p> {
         let mut tally = Tally::default();
         let mut orphans = Orphans::default();
         let mut remnants = Vec::new();
+        let mut gone = Vec::new();
         let mut listing = Listing::new(Arc::clone(&self.store), self.cluster, None, self.cancel);
         loop {
             let page = listing.next().await?;
@@ -156,19 +157,20 @@ impl<'p> Pass<'p> {
             for listed in page {
                 tally.see(&listed);
                 self.count_orphans(&listed, &mut orphans);
-                let own = self.pass_by(&mut rest, &listed.id, &mut findings).await?;
+                let own = pass_by(&mut rest, &listed.id, &mut gone);
                 let remnant = remnant_of(&listed, own, self.asked).filter(|_| remnants.len() < MOST_REMNANTS);
                 remnants.extend(remnant.map(|remnant| (listed.clone(), remnant)));
                 let look = look_at(&listed, own, self.asked);
                 match look {
                     Look::None => {}
-                    Look::Gone(record) => self.confirm_gone(&record, &mut findings).await?,
+                    Look::Gone(record) => note_gone(&mut gone, record),
                     Look::Check(..) | Look::Import | Look::Find | Look::FillIn(_) => due.push((listed, look)),
                 }
             }
             self.look(due, &mut findings).await?;
         }
-        self.pass_all(rest, &mut findings).await?;
+        pass_all(rest, &mut gone);
+        self.confirm_gone(gone, &mut findings).await?;
         for key in &listing.foreign.examples {
             orphans.add(key.clone());
         }
@@ -179,50 +181,40 @@ impl<'p> Pass<'p> {
         Ok(Remnants::OfEverything { remnants, running: running.map(|record| record.id.clone()).collect() })
     }
 
-    /// Passes by the records whose backups sort before `id`: nothing is listed of them. Gives those of `id` itself.
-    async fn pass_by<'r>(
-        &self,
-        rest: &mut &'r [Record],
-        id: &BackupId,
-        findings: &mut Findings,
-    ) -> Result<&'r [Record], CatalogError> {
-        let (before, after) = rest.split_at(rest.partition_point(|record| record.id < *id));
-        self.pass_all(before, findings).await?;
-        let (own, after) = after.split_at(after.partition_point(|record| record.id == *id));
-        *rest = after;
-        Ok(own)
-    }
-
-    /// Passes by records of whose backups nothing is listed.
-    async fn pass_all(&self, records: &[Record], findings: &mut Findings) -> Result<(), CatalogError> {
-        for same in records.chunk_by(|one, other| one.id == other.id) {
-            if let Look::Gone(record) = missing(same) {
-                self.confirm_gone(&record, findings).await?;
+    /// Reports archives as missing, of as many records as a report names; the next pass looks at the rest.
+    async fn confirm_gone(&self, mut gone: Vec<Record>, findings: &mut Findings) -> Result<(), CatalogError> {
+        if gone.len() > MOST_NAMED {
+            findings.left_over();
+            gone.truncate(MOST_NAMED);
+        }
+        let confirmed = stream::iter(gone).map(async |record| {
+            let is_gone = self.is_gone(&record).await?;
+            Ok::<_, CatalogError>(is_gone.then_some(record.id))
+        });
+        let mut confirmed = std::pin::pin!(confirmed.buffer_unordered(LOOKS));
+        while let Some(confirmed) = confirmed.try_next().await? {
+            if let Some(id) = confirmed {
+                findings.missing(&id);
             }
         }
         Ok(())
     }
 
-    /// Reports an archive as missing, if it still is, and if it is still wanted: it may be deleted in this moment.
-    async fn confirm_gone(&self, record: &Record, findings: &mut Findings) -> Result<(), CatalogError> {
-        if !findings.has_room_for_missing() {
-            findings.left_over();
-            return Ok(());
-        }
-        let Some(now) = self.fetch_record(&record.name, &record.id).await? else { return Ok(()) };
+    /// Whether an archive is still missing, and still wanted: it may be deleted in this moment.
+    async fn is_gone(&self, record: &Record) -> Result<bool, CatalogError> {
+        let Some(now) = self.fetch_record(&record.name, &record.id).await? else { return Ok(false) };
         if now.uid != record.uid || missing(std::slice::from_ref(&now)) == Look::None {
-            return Ok(());
+            return Ok(false);
         }
         let key = ObjectKey::parse(layout::manifest(self.cluster, &record.id)).map_err(StoreError::from)?;
         let head = ask_store("looking at a manifest", RetryPolicy::until(STORE_PATIENCE), self.cancel, || {
             self.store.head(&key)
         });
         match head.await {
-            Ok(_) => {}
-            Err(StoreError::NotFound { .. }) => findings.missing(&record.id),
-            Err(error) => return Err(error.into()),
+            Ok(_) => Ok(false),
+            Err(StoreError::NotFound { .. }) => Ok(true),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// Data without manifest, when no attempt can still be about to write one.
@@ -360,6 +352,31 @@ impl<'p> Pass<'p> {
         let found = ask_api("reading an EtcdBackup", self.api.get_opt(name)).await?;
         let backup = found.and_then(|guarded| guarded.0.ok());
         Ok(backup.as_ref().and_then(Record::of).filter(|record| record.id == *id))
+    }
+}
+
+/// Passes by the records whose backups sort before `id`: nothing is listed of them. Gives those of `id` itself.
+fn pass_by<'r>(rest: &mut &'r [Record], id: &BackupId, gone: &mut Vec<Record>) -> &'r [Record] {
+    let (before, after) = rest.split_at(rest.partition_point(|record| record.id < *id));
+    pass_all(before, gone);
+    let (own, after) = after.split_at(after.partition_point(|record| record.id == *id));
+    *rest = after;
+    own
+}
+
+/// Passes by records of whose backups nothing is listed.
+fn pass_all(records: &[Record], gone: &mut Vec<Record>) {
+    for same in records.chunk_by(|one, other| one.id == other.id) {
+        if let Look::Gone(record) = missing(same) {
+            note_gone(gone, record);
+        }
+    }
+}
+
+/// Keeps one more than is looked at, so that it is known that there are more.
+fn note_gone(gone: &mut Vec<Record>, record: Record) {
+    if gone.len() <= MOST_NAMED {
+        gone.push(record);
     }
 }
 

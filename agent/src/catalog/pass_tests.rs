@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -24,6 +25,8 @@ struct FakeApi {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     /// Requests that change something.
     writes: Arc<Mutex<Vec<String>>>,
+    /// How often a single object was read.
+    reads: Arc<AtomicUsize>,
 }
 
 impl FakeApi {
@@ -71,7 +74,10 @@ impl FakeApi {
                     json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackupList", "metadata": {"continue": token}, "items": page}),
                 )
             }
-            "GET" => objects.get(name).map_or_else(|| failure(404), |object| (200, object.clone())),
+            "GET" => {
+                self.reads.fetch_add(1, Ordering::SeqCst);
+                objects.get(name).map_or_else(|| failure(404), |object| (200, object.clone()))
+            }
             "POST" => {
                 let name = body["metadata"]["name"].as_str().unwrap().to_owned();
                 self.writes.lock().unwrap().push(format!("create {name}"));
@@ -417,6 +423,37 @@ async fn a_deletion_that_came_to_nothing_hides_no_loss() {
         bed.delete(&format!("{CLUSTER}/backups/{}/manifest.json", id(number))).await;
     }
     assert_eq!(bed.pass().await.missing, [id(1), id(3), id(4)], "only what an agent deleted is not missed");
+}
+
+/// A bucket that was lost must not make the API server suffer too.
+#[tokio::test]
+async fn of_a_bucket_that_was_lost_each_pass_looks_at_some_records() {
+    let mut bed = Bed::new();
+    for number in 0..150 {
+        bed.archive(&id(number), &format!("b{number:03}"), None).await;
+    }
+    bed.pass().await;
+    bed.api.operator_completes();
+    for number in 0..150 {
+        bed.delete(&format!("{CLUSTER}/backups/{}/manifest.json", id(number))).await;
+    }
+    let mut reads = Vec::new();
+    let mut told = Vec::new();
+    for (named, has_more) in [(64, true), (64, true), (22, false)] {
+        bed.api.reads.store(0, Ordering::SeqCst);
+        let report = bed.pass().await;
+        assert_eq!((report.missing.len(), report.has_more), (named, has_more));
+        reads.push(bed.api.reads.load(Ordering::SeqCst));
+        for missing in &report.missing {
+            let mut objects = bed.api.objects.lock().unwrap();
+            let is_it = |object: &&mut Value| object["status"]["backupId"] == missing.as_str();
+            objects.values_mut().find(is_it).unwrap()["status"]["conditions"][0] =
+                shown("Ready", "False", "ArchiveMissing");
+        }
+        told.extend(report.missing);
+    }
+    assert_eq!(told, (0..150).map(id).collect::<Vec<_>>());
+    assert_eq!(reads, [64, 64, 22], "one for each that is told");
 }
 
 #[tokio::test]

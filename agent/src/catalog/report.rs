@@ -60,19 +60,16 @@ impl Findings {
         }
     }
 
-    /// Whether another missing archive can be named.
-    pub fn has_room_for_missing(&self) -> bool {
-        self.report.missing.len() < MOST_NAMED
-    }
-
     /// Records made so far.
     pub fn imports(&self) -> i64 {
         self.report.imported
     }
 
     /// The report.
-    pub fn finish(self, orphans: Orphans) -> CatalogReport {
+    pub fn finish(mut self, orphans: Orphans) -> CatalogReport {
         let Orphans { count, examples } = orphans;
+        // They come as they are confirmed.
+        self.report.missing.sort_unstable();
         CatalogReport { orphans: count, orphan_examples: examples, ..self.report }
     }
 }

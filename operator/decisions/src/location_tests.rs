@@ -363,6 +363,24 @@ fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
     assert_shown(&object(&bucket), Show::Current("Accepted"), "2 objects");
 }
 
+/// Of a bucket that was lost each listing reads every record and tells of some.
+#[test]
+fn losses_that_are_left_over_wait_a_minute_and_are_spoken_of() {
+    let mut bucket = observed(json!({}));
+    step(&mut bucket, 0);
+    agent_says(&mut bucket, 1, Some(good()));
+    step(&mut bucket, 2);
+    assert_eq!(task(&bucket), Task::Catalog);
+    agent_says(&mut bucket, 20, Some(listing("p1", json!({"missing": ["20261124-000000-00000001"], "hasMore": true}))));
+    bucket.execution_unchanged_for = Duration::from_secs(10);
+    step(&mut bucket, 30);
+    assert_eq!(attempt(&bucket).1, 2, "not at once");
+    assert_shown(&object(&bucket), Show::Current("Accepted"), "was the bucket emptied");
+    bucket.execution_unchanged_for = Duration::from_secs(42);
+    step(&mut bucket, 62);
+    assert_eq!((attempt(&bucket).1, task(&bucket)), (3, Task::Catalog));
+}
+
 #[test]
 fn an_agent_that_falls_silent_while_it_lists_is_given_up_and_the_location_probed() {
     let mut bucket = observed(json!({}));

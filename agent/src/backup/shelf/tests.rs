@@ -82,6 +82,28 @@ async fn the_first_manifest_counts_and_what_the_losers_left_goes() {
     assert_eq!(shelf.adopt().await.unwrap(), Some(first));
 }
 
+/// An agent that was cut off from the API server for a day.
+#[tokio::test]
+async fn what_was_deleted_meanwhile_is_not_brought_back() {
+    for is_conditional in [true, false] {
+        let library = Library::new(is_conditional);
+        library.put_data("snapshot-1-aa.db.zst", b"x").await;
+        library.put_data("snapshot-2-bb.db.zst", b"x").await;
+        library.put_data("expired.json", b"{}").await;
+        let error = library.shelf().publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap_err();
+        assert!(matches!(error, BackupError::GivenUp { .. }), "{error}");
+        assert_eq!(library.names().await, ["expired.json"]);
+        // One whose deletion came to nothing is there.
+        let library = Library::new(is_conditional);
+        library.put_data("snapshot-2-bb.db.zst", b"x").await;
+        library.shelf().publish(manifest(2, "snapshot-2-bb.db.zst")).await.unwrap();
+        library.put_data("expired.json", b"{}").await;
+        let published = library.shelf().publish(manifest(1, "snapshot-1-aa.db.zst")).await.unwrap();
+        assert_eq!(published.attempt, 2);
+        assert_eq!(library.names().await, ["expired.json", "manifest.json", "snapshot-2-bb.db.zst"]);
+    }
+}
+
 #[tokio::test]
 async fn a_manifest_whose_answer_was_lost_is_still_ours() {
     let library = Library::new(true);

@@ -62,7 +62,14 @@ fn note_of(report: &CatalogReport) -> Option<String> {
         let examples: Vec<String> = report.unreadable_examples.iter().map(example).collect();
         format!("{} archives cannot be shown as backups: {}", report.unreadable, examples.join("; "))
     });
-    let words: Vec<String> = [unreadable, orphans].into_iter().flatten().collect();
+    let lost = (report.has_more && !report.missing.is_empty()).then(|| {
+        format!(
+            "{} backups and more have no archive here any more; every minute some are told of: was the bucket emptied, or is \
+             another prefix set?",
+            report.missing.len()
+        )
+    });
+    let words: Vec<String> = [lost, unreadable, orphans].into_iter().flatten().collect();
     (!words.is_empty()).then(|| words.join("; ").chars().take(2_048).collect())
 }
 

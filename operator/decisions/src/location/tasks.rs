@@ -135,7 +135,7 @@ fn after_answer(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) 
     if !tasks.is_available {
         return probe;
     }
-    let listing = (Task::Catalog, next_listing(tasks));
+    let listing = (Task::Catalog, next_listing(asked, answer, tasks));
     // Of two that are due the probe goes first; it takes seconds.
     if listing.1 < probe.1 { listing } else { probe }
 }
@@ -160,11 +160,16 @@ fn next_probe(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) ->
     after(probed, period)
 }
 
-fn next_listing(tasks: &Tasks<'_>) -> Timestamp {
+fn next_listing(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) -> Timestamp {
     let Tasks { status, newest_completion, now, .. } = tasks;
     let Some(pass) = &status.catalog else { return *now };
     let CatalogPass { pass_id: _, time, full_pass_time: _, note: _, error } = pass;
-    let Some(time) = time.as_ref().filter(|time| time.0 <= *now) else { return *now };
+    let Some(time) = time.as_ref().filter(|time| time.0 <= *now) else {
+        // Records that are still to be made are made at once. Losses that are still to be told of wait: where a whole bucket
+        // was lost, each listing reads every record to tell of some.
+        let only_tells = answer.catalog.as_ref().is_some_and(|report| report.has_more && report.imported == 0);
+        return if only_tells && asked.time.0 <= *now { after(asked.time.0, SLOW) } else { *now };
+    };
     let is_outdated = newest_completion.is_some_and(|completion| completion > time.0);
     after(time.0, if is_outdated || error.is_some() { SLOW } else { LISTING_PERIOD })
 }
