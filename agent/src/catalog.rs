@@ -20,17 +20,17 @@ use jiff::Timestamp;
 use kube::{Client, ResourceExt};
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::signing::KnownKeys;
-use lifeboat_crds::{EtcdBackupLocation, NodeName, Reason, TaskError};
+use lifeboat_crds::{EtcdBackupLocation, NodeName, Reason, TaskError, Time};
 use lifeboat_storage::{ObjectStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use self::pass::{Pass, Remnants};
 use self::sweep::{SWEEP_LIMIT, Sweeper, may_sweep};
-use crate::daemon::report::Reporter;
 use crate::host::identity::HostId;
 use crate::keyring::Keyring;
 use crate::location::ownership::Ownership;
 use crate::location::{LocationError, LocationOpener, is_conditional};
+use crate::report::Reporter;
 
 /// Longest for a whole pass; what it has done by then stays done.
 const PASS_LIMIT: Duration = Duration::from_secs(1_200);
@@ -91,11 +91,12 @@ pub struct Cataloger {
 }
 
 impl Cataloger {
-    /// Lists a location; `asked` is the time of the assignment. Everything that goes wrong is in the result.
+    /// Lists a location; `asked` is the time of the assignment, of the operator's clock, and `now` of this host's. Everything
+    /// that goes wrong is in the result.
     pub async fn list(
         &self,
         location: &EtcdBackupLocation,
-        asked: Timestamp,
+        (asked, now): (Timestamp, Time),
         cancel: &CancellationToken,
     ) -> LocationResult {
         let mut result = LocationResult {
@@ -105,7 +106,7 @@ impl Cataloger {
         let pass = async {
             let store = self.opener.open(&location.spec).await?;
             let known = self.keyring.current().await.known;
-            let pass = Pass::new(self, location, Arc::clone(&store), asked, known.clone(), cancel);
+            let pass = Pass::new(self, location, Arc::clone(&store), (asked, now), known.clone(), cancel);
             let remnants = pass.run(location, &mut result).await?;
             self.sweep(location, store, (asked, &known), &remnants, cancel).await;
             Ok(())

@@ -9,7 +9,6 @@ mod heartbeat;
 mod member;
 mod metrics;
 mod readiness;
-pub mod report;
 pub mod run;
 mod watch;
 pub mod worker;

@@ -136,12 +136,7 @@ fn key_of(secret: &Secret) -> Look {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::ByteString;
-
-    fn secret(keys: &[(&str, &str)]) -> Secret {
-        let data = keys.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
-        Secret { data: Some(data), ..Secret::default() }
-    }
+    use crate::location::tests::secret;
 
     #[test]
     fn a_secret_gives_its_key_or_words_without_it() {

@@ -295,11 +295,12 @@ fn encryption_of(wanted: &WantedEncryption) -> ServerSideEncryption {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use k8s_openapi::ByteString;
 
-    fn secret(keys: &[(&str, &str)]) -> Secret {
+    /// A Secret with these keys.
+    pub fn secret(keys: &[(&str, &str)]) -> Secret {
         let data = keys.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec()))).collect();
         Secret { data: Some(data), ..Secret::default() }
     }

@@ -16,6 +16,7 @@ mod location;
 mod manifest;
 mod node_cli;
 mod rejoin;
+mod report;
 mod restore_engine;
 mod snapshot_file;
 

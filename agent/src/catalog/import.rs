@@ -15,7 +15,7 @@ use lifeboat_process::api_error::api_words;
 
 use super::CatalogError;
 use super::records::{API_DEADLINE, Record, State, ask_api};
-use crate::daemon::report::{Reporter, Written};
+use crate::report::{Reporter, Written};
 
 /// What became of an archive without a record.
 #[derive(Clone, Debug, PartialEq, Eq)]

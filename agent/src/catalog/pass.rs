@@ -14,7 +14,7 @@ use lifeboat_crds::identifier::pass_id;
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::signing::KnownKeys;
-use lifeboat_crds::{BackupId, EtcdBackup, EtcdBackupLocation, layout};
+use lifeboat_crds::{BackupId, EtcdBackup, EtcdBackupLocation, Time, layout};
 use lifeboat_storage::{ErrorClass, ObjectKey, ObjectStore, RetryPolicy, StoreError, retry as ask_store};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +75,10 @@ pub struct Pass<'p> {
     importer: Importer,
     api: Api<DeserializeGuard<EtcdBackup>>,
     cluster: &'p str,
+    /// When it was asked for, by the operator's clock.
     asked: Timestamp,
+    /// When it began, by this host's.
+    now: Time,
     known: KnownKeys,
     cancel: &'p CancellationToken,
 }
@@ -86,7 +89,7 @@ impl<'p> Pass<'p> {
         cataloger: &'p Cataloger,
         location: &EtcdBackupLocation,
         store: Arc<dyn ObjectStore>,
-        asked: Timestamp,
+        (asked, now): (Timestamp, Time),
         known: KnownKeys,
         cancel: &'p CancellationToken,
     ) -> Self {
@@ -100,7 +103,7 @@ impl<'p> Pass<'p> {
             namespace: namespace.clone(),
             location: location.name_any(),
         };
-        Self { store, importer, api, cluster: cluster_uid, asked, known, cancel }
+        Self { store, importer, api, cluster: cluster_uid, asked, now, known, cancel }
     }
 
     /// Lists as much as is due; the result has what was found.
@@ -303,7 +306,7 @@ impl<'p> Pass<'p> {
             return Ok(Seen::Unreadable(listed.id.clone(), words));
         }
         let key = ObjectKey::parse(layout::manifest(self.cluster, &listed.id)).map_err(StoreError::from)?;
-        let now = crate::daemon::worker::now();
+        let now = self.now.clone();
         let mut facts = archive_facts(&manifest, &self.store.uri(&key));
         if listed.is_pinned {
             facts.pin = self.read_pin(&listed.id).await?.map(|bytes| pin_facts(&bytes, now.clone()));

@@ -14,7 +14,7 @@ use lifeboat_storage::{MemoryStore, PutMode};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::daemon::report::Reporter;
+use crate::report::Reporter;
 
 const CLUSTER: &str = "me";
 const ASKED: &str = "2026-11-30T00:00:00Z";
@@ -207,6 +207,7 @@ impl Bed {
             api: Api::namespaced(client, "lifeboat"),
             cluster: CLUSTER,
             asked,
+            now: Time(asked),
             known: KnownKeys::default(),
             cancel: &cancel,
         };

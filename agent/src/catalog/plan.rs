@@ -1,6 +1,6 @@
 //! How much of a location is listed: everything, or what is newer than the last listing saw. Pure.
 //!
-//! Decided from what the location's status says alone, so that any agent goes on where another ended (docs/adr/010).
+//! Decided from what the location's status says alone, so that any agent goes on where another ended (docs/adr/012).
 
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::EtcdBackupLocationStatus;

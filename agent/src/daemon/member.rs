@@ -18,7 +18,6 @@ use tokio::time::Instant;
 
 use super::metrics::Metrics;
 use super::readiness::{Need, Readiness};
-use super::report::{ReportError, Reporter, Written};
 use crate::etcd::client::{Endpoint, MemberClient};
 use crate::etcd::error::EtcdError;
 use crate::etcd::facts::{FactsInput, certificate_warning, collect_facts};
@@ -29,6 +28,7 @@ use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::HostId;
 use crate::host::space::read_space;
 use crate::host::tools::read_tool_versions;
+use crate::report::{ReportError, Reporter, Written};
 use crate::restore_engine::outcome::read_last_restore;
 
 /// How often host and member are looked at.

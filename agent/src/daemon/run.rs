@@ -30,7 +30,6 @@ use super::config::Config;
 use super::member::MemberKeeper;
 use super::metrics::{AgentHealth, Metrics};
 use super::readiness::{Need, Readiness};
-use super::report::Reporter;
 use super::watch::watch_assigned;
 use crate::backup::BackupRunner;
 use crate::catalog::Cataloger;
@@ -41,6 +40,7 @@ use crate::host::lock::{HostLock, LockError};
 use crate::keyring::Keyring;
 use crate::location::LocationOpener;
 use crate::location::probe::Prober;
+use crate::report::Reporter;
 use lifeboat_process::version::VERSION;
 
 /// Until the API server is asked again for what the agent cannot work without.

@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::heartbeat::{AFTER_A_LOST_HEARTBEAT, next_heartbeat};
-use super::report::{Reporter, Written};
 use crate::archive::progress::Progress;
+use crate::report::{Reporter, Written};
 
 /// Which object the work is for, and what was asked.
 #[derive(Clone, Debug)]

@@ -16,10 +16,10 @@ use crate::backup::{BackupOrder, BackupRunner};
 use crate::daemon::assigned::Seen;
 use crate::daemon::metrics::Metrics;
 use crate::daemon::readiness::Need;
-use crate::daemon::report::Reporter;
 use crate::daemon::watch::{Assigned, Carrier};
 use crate::daemon::worker::{WorkOrder, carry_out};
 use crate::host::highest_revision::HighestRevision;
+use crate::report::Reporter;
 
 impl Assigned for EtcdBackup {
     const NEED: Need = Need::Backups;

@@ -11,10 +11,10 @@ use crate::archive::progress::{Progress, Stage};
 use crate::catalog::Cataloger;
 use crate::daemon::assigned::Seen;
 use crate::daemon::readiness::Need;
-use crate::daemon::report::Reporter;
 use crate::daemon::watch::{Assigned, Carrier};
 use crate::daemon::worker::{WorkOrder, carry_out, now};
 use crate::location::probe::Prober;
+use crate::report::Reporter;
 
 impl Assigned for EtcdBackupLocation {
     const NEED: Need = Need::Locations;
@@ -52,7 +52,7 @@ impl LocationCarrier {
             },
             Task::Catalog => tokio::select! {
                 () = cancel.cancelled() => None,
-                result = self.cataloger.list(location, order.assignment.time.0, cancel) => Some(result),
+                result = self.cataloger.list(location, (order.assignment.time.0, now()), cancel) => Some(result),
             },
             task @ (Task::Backup
             | Task::Import
