@@ -280,6 +280,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::host::files::HostRoot;
 
     const ID: &str = "20261124-020304-00000001";
     const PASS: &str = "20261124-100000-0000000a";
@@ -337,53 +338,95 @@ mod tests {
         WorkOrder { name: "b".into(), uid: "u".into(), assignment: serde_json::from_value(assignment).unwrap() }
     }
 
-    /// An API server that has one EtcdBackup, or none.
-    fn runner(found: Option<EtcdBackup>) -> ErrandRunner {
-        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        tokio::spawn(async move {
-            while let Some((request, send)) = handle.next_request().await {
-                assert_eq!(request.uri().path(), "/apis/etcd.lifeboat.dev/v1alpha1/namespaces/lifeboat/etcdbackups/b");
-                let missing = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
-                let (code, body) = match &found {
-                    Some(backup) => (200, serde_json::to_value(backup).unwrap()),
-                    None => (404, missing),
-                };
-                let body = Body::from(serde_json::to_vec(&body).unwrap());
-                send.send_response(Response::builder().status(code).body(body).unwrap());
-            }
-        });
-        let client = Client::new(service, "lifeboat");
-        let dir = tempfile::tempdir().unwrap();
-        ErrandRunner {
-            opener: LocationOpener::new(client.clone(), "lifeboat", BTreeMap::new()),
-            host: HostOptions::default(),
-            cluster_uid: "uid".into(),
-            host_id: HostId::fixed('0'),
-            keyring: Arc::new(Keyring::open(client, "lifeboat", dir.path())),
-            turn: Arc::new(Semaphore::new(1)),
-            small: Semaphore::new(1),
+    /// A master with an archive in a directory, and an API server that has one EtcdBackup, or none.
+    struct Bed {
+        shelf: tempfile::TempDir,
+        runner: ErrandRunner,
+    }
+
+    impl Bed {
+        fn new(found: Option<&EtcdBackup>) -> Self {
+            let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+            let location = json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackupLocation",
+                "metadata": {"name": "bucket"}, "spec": {"directory": {"mount": "shelf"}}});
+            let members = json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdMemberList", "metadata": {}, "items": []});
+            let found = found.map(|backup| serde_json::to_value(backup).unwrap());
+            tokio::spawn(async move {
+                while let Some((request, send)) = handle.next_request().await {
+                    let missing = json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound"});
+                    let (_, kind) = request.uri().path().split_once("/namespaces/lifeboat/").unwrap();
+                    let answer = match kind {
+                        "etcdbackuplocations/bucket" => Some(location.clone()),
+                        "etcdmembers" => Some(members.clone()),
+                        "etcdbackups/b" => found.clone(),
+                        "secrets/lifeboat-installation" => None,
+                        other => panic!("{other}"),
+                    };
+                    let code = if answer.is_some() { 200 } else { 404 };
+                    let body = Body::from(serde_json::to_vec(&answer.unwrap_or(missing)).unwrap());
+                    send.send_response(Response::builder().status(code).body(body).unwrap());
+                }
+            });
+            let client = Client::new(service, "lifeboat");
+            let shelf = tempfile::tempdir().unwrap();
+            let me = HostId::fixed('0');
+            let put = |path: &str, body: Value| {
+                let path = shelf.path().join("uid").join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, body.to_string()).unwrap();
+            };
+            put("owner.json", json!({"formatVersion": "1.0", "payload": {"uid": "uid", "hosts": [me.as_str()]}}));
+            put(&format!("backups/{ID}/manifest.json"), json!({}));
+            put(&format!("backups/{ID}/snapshot-1-aa.db.zst"), json!("data"));
+            let directories = BTreeMap::from([("shelf".to_owned(), shelf.path().to_owned())]);
+            let runner = ErrandRunner {
+                opener: LocationOpener::new(client.clone(), "lifeboat", directories),
+                // A host without anything that looks like etcd.
+                host: HostOptions { root: HostRoot::new(shelf.path().join("host")), ..HostOptions::default() },
+                cluster_uid: "uid".into(),
+                host_id: me,
+                keyring: Arc::new(Keyring::open(client, "lifeboat", shelf.path())),
+                turn: Arc::new(Semaphore::new(1)),
+                small: Semaphore::new(1),
+            };
+            Self { shelf, runner }
+        }
+
+        /// What comes of the errand for which the watch brought an object.
+        async fn run(&self, brought: &EtcdBackup) -> Option<BackupResult> {
+            let (progress, cancel) = (Arc::new(Progress::default()), CancellationToken::new());
+            self.runner.run(brought, Errand::Delete, &order(), &progress, &cancel).await
+        }
+
+        fn has_archive(&self) -> bool {
+            let place = self.shelf.path().join("uid/backups").join(ID);
+            let is_marked = place.join("expired.json").exists();
+            let is_there = ["manifest.json", "snapshot-1-aa.db.zst"].map(|name| place.join(name).exists());
+            assert_eq!(is_there, [!is_marked; 2], "whole, or gone with a word");
+            !is_marked
         }
     }
 
     /// Between the watch and the turn of an errand may lie half an hour.
     #[tokio::test]
     async fn what_counts_is_the_object_in_the_moment_of_acting() {
-        let decide_now = async |found: Option<EtcdBackup>| {
-            let backup = runner(found).fetch_current(&order()).await?;
-            decide(&backup, None)
-        };
-        assert!(decide_now(Some(backup(json!({}), "Expire"))).await.is_ok());
+        let brought = backup(json!({}), "Expire");
+        let bed = Bed::new(Some(&brought));
+        assert!(bed.run(&brought).await.unwrap().deletion.is_some() && !bed.has_archive());
         // The policy was loosened, or somebody pinned it.
-        assert!(matches!(decide_now(Some(backup(json!({}), "Keep"))).await, Err(KeepError::NotAsked)));
-        let pinned = backup(json!({label::PIN: "audit"}), "Expire");
-        assert!(matches!(decide_now(Some(pinned)).await, Err(KeepError::NotAsked)));
-        // It is gone, another of its name, or another agent's by now.
-        let mut other = backup(json!({}), "Expire");
+        for found in [backup(json!({}), "Keep"), backup(json!({label::PIN: "audit"}), "Expire")] {
+            let bed = Bed::new(Some(&found));
+            let error = bed.run(&brought).await.unwrap().error.unwrap();
+            assert!(error.message.contains("nothing asks") && bed.has_archive(), "{error:?}");
+        }
+        // It is gone, another of its name, or another agent's by now: nobody wants to hear of it.
+        let mut other = brought.clone();
         other.metadata.uid = Some("v".into());
-        let mut later = backup(json!({}), "Expire");
+        let mut later = brought.clone();
         later.status.as_mut().unwrap().assignment.as_mut().unwrap().attempt = 3;
-        for found in [None, Some(other), Some(later)] {
-            assert!(matches!(decide_now(found).await, Err(KeepError::Interrupted)));
+        for found in [None, Some(&other), Some(&later)] {
+            let bed = Bed::new(found);
+            assert!(bed.run(&brought).await.is_none() && bed.has_archive(), "{found:?}");
         }
     }
 }
