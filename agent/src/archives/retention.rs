@@ -11,9 +11,8 @@ use lifeboat_crds::backup::{ExpiryDecision, VerificationLevel};
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::schedule::Retention;
 use lifeboat_crds::signing::SignatureState;
-use lifeboat_decisions::retention::{
-    Holding, Judged, LARGEST_SKEW, NewestRun, Verdict, Why, Worth, judge_archives, scheduled_run,
-};
+use lifeboat_decisions::LARGEST_SKEW;
+use lifeboat_decisions::retention::{Holding, Judged, NewestRun, Verdict, Why, Worth, judge_archives, scheduled_run};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -191,7 +190,7 @@ async fn survey(shelf: &Shelf) -> Result<Vec<Archive>, ArchiveError> {
     let found = shelf.read(shelf.listed().await?).await?;
     let before = Timestamp::now();
     let theirs = shelf.store.server_time().await?.unwrap_or(before);
-    let is_skewed = (theirs.as_second() - before.as_second()).abs() > LARGEST_SKEW;
+    let is_skewed = theirs.duration_since(before).abs() > LARGEST_SKEW;
     let hold = is_skewed.then(|| "the clocks of the store and of this host differ by more than 5 minutes".to_owned());
     let mut archives = Vec::with_capacity(found.len());
     for Found { listed, manifest: found } in found {

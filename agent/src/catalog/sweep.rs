@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::location::AccessMode;
 use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{BackupId, EtcdBackupLocation, layout};
-use lifeboat_decisions::retention::LARGEST_SKEW;
+use lifeboat_decisions::LARGEST_SKEW;
 use lifeboat_storage::{ErrorClass, ObjectKey, ObjectStore, PendingUpload, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -75,7 +75,7 @@ pub fn may_sweep(location: &EtcdBackupLocation) -> bool {
     let skew = location.status.as_ref().and_then(|status| status.clock_skew_seconds);
     match location.spec.access_mode {
         AccessMode::ReadOnly => false,
-        AccessMode::ReadWrite => skew.is_none_or(|seconds| seconds.abs() <= LARGEST_SKEW),
+        AccessMode::ReadWrite => skew.is_none_or(|seconds| SignedDuration::from_secs(seconds).abs() <= LARGEST_SKEW),
     }
 }
 

@@ -15,8 +15,7 @@ use lifeboat_crds::backup::ExpiryDecision;
 use lifeboat_crds::schedule::Retention;
 
 pub use objects::{
-    LARGEST_SKEW, Mark, ObservedRetention, ScheduledRun, decide_retention, is_asked_to_go, is_void, last_restore,
-    scheduled_run,
+    Mark, ObservedRetention, ScheduledRun, decide_retention, is_asked_to_go, is_void, last_restore, scheduled_run,
 };
 pub use reasons::{Why, policy_words};
 
