@@ -316,6 +316,45 @@ async fn a_deletion_whose_agent_was_killed_is_finished_by_another() -> Result<()
     cluster.shutdown().await
 }
 
+/// What `lifeboat etcd restore` leaves on a master once it is done.
+fn note_restore(cluster: &Cluster, node: &str, done: Timestamp) -> Result<()> {
+    let result = json!({"formatVersion": "1.0", "state": "Restored", "message": "the data was restored", "revision": 9,
+        "orderDigest": "0123456789abcdef0123456789abcdef", "startTime": done.to_string(), "completionTime": done.to_string()});
+    Ok(std::fs::write(cluster.node(node)?.path("/var/lib/etcd/restore-result"), result.to_string())?)
+}
+
+#[tokio::test]
+async fn after_a_restore_nothing_goes_before_another_listing() -> Result<()> {
+    let cluster = Cluster::start(Setup::named("rewound")).await?;
+    cluster.create_location("offsite").await?;
+    cluster.apply(&keeping("nightly", 2, &json!({}))).await?;
+    let (first, id) = run_now(&cluster, "nightly", "1").await?;
+    run_now(&cluster, "nightly", "2").await?;
+    wait_listed(&cluster).await?;
+    wait_expiry(&cluster, &first, "last 2").await?;
+    // Of a clock that is ahead, so that no listing within this test is later.
+    let node = cluster.node_names().remove(0);
+    note_restore(&cluster, &node, Timestamp::now() + SignedDuration::from_mins(30))?;
+    let member =
+        cluster.wait_for("etcdm", &node, MINUTE, |m| m["status"]["lastRestore"]["outcome"] == "Restored").await?;
+    ensure!(member["status"]["lastRestore"]["ref"] == "api-less-restore-0123456789abcdef", "{member:#}");
+    cluster.apply(&keeping("nightly", 1, &json!({}))).await?;
+    wait_expiry(&cluster, &first, "has not been listed as a whole since the cluster was restored").await?;
+    cluster.relist("offsite").await?;
+    ensure!(names(&place(&cluster, &id)?).len() == 2, "an archive was deleted");
+    let restored = Timestamp::now();
+    note_restore(&cluster, &node, restored)?;
+    let is_told = |m: &Value| {
+        let time = text(m, "/status/lastRestore/time").parse::<Timestamp>();
+        time.is_ok_and(|time| time <= restored)
+    };
+    cluster.wait_for("etcdm", &node, MINUTE, is_told).await?;
+    cluster.relist("offsite").await?;
+    wait_gone(&cluster, &first, 2 * MINUTE).await?;
+    ensure!(names(&place(&cluster, &id)?) == ["expired.json"]);
+    cluster.shutdown().await
+}
+
 #[tokio::test]
 async fn archives_in_a_directory_go_the_same_way() -> Result<()> {
     let cluster = Cluster::start(Setup::named("dirkeep")).await?;

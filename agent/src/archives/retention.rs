@@ -198,7 +198,7 @@ async fn survey(shelf: &Shelf) -> Result<Vec<Archive>, ArchiveError> {
         archives.push(Archive {
             pin: pin.map(|pin| pin.reason),
             stored: listed.size_of(&found.manifest.data),
-            doubt: doubt_of(&listed, &found),
+            doubt: doubt_of(&listed, &found, &shelf.cluster),
             hold: hold.clone(),
             manifest: found.manifest,
         });
@@ -206,14 +206,23 @@ async fn survey(shelf: &Shelf) -> Result<Vec<Archive>, ArchiveError> {
     Ok(archives)
 }
 
-/// What an archive may be worth: as with the operator, which counts no altered one, and none that is being deleted.
-fn doubt_of(listed: &Listed, found: &FoundManifest) -> Option<String> {
-    match &found.signature {
-        SignatureState::Invalid => Some("its manifest was altered".to_owned()),
+/// Why an archive may be worth nothing: as with the operator, which counts no altered manifest and no other cluster's, and
+/// nothing that is being deleted.
+fn doubt_of(listed: &Listed, found: &FoundManifest, cluster: &str) -> Option<String> {
+    let FoundManifest { manifest, signature } = found;
+    let words = match signature {
+        SignatureState::Invalid => "its manifest was altered",
         SignatureState::Valid(_) | SignatureState::Unknown(_) | SignatureState::Unsigned => {
-            listed.is_expired.then(|| "it was given up, and its deletion is not finished".to_owned())
+            if manifest.cluster.uid != cluster {
+                "its manifest is of another cluster"
+            } else if listed.is_expired {
+                "it was given up, and its deletion is not finished"
+            } else {
+                return None;
+            }
         }
-    }
+    };
+    Some(words.to_owned())
 }
 
 /// Judges archives, those of each schedule apart.

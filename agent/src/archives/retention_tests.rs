@@ -12,7 +12,7 @@ fn archive(day: u32, schedule: Option<&str>) -> Archive {
     let manifest = serde_json::from_value(json!({
         "backupId": format!("202611{day:02}-060000-00000001"), "data": "snapshot-1-aa.db.zst", "attempt": 1,
         "object": {"namespace": "n", "name": name, "schedule": schedule, "spec": {"locationRef": {"name": "l"}}},
-        "cluster": {"uid": "u", "etcdClusterId": "1", "members": []},
+        "cluster": {"uid": "me", "etcdClusterId": "1", "members": []},
         "snapshot": {"nodeName": "m1", "member": "m1", "etcdVersion": "3.6.0", "sizeBytes": 1, "sha256": "00"},
         "archive": {"sizeBytes": 1, "sha256": "00", "compression": "zstd"},
         "verification": {"level": "Content", "time": "2026-11-24T02:03:04Z"},
@@ -87,8 +87,11 @@ async fn what_was_altered_or_given_up_is_not_counted() {
     let put = async |key: String, body: Vec<u8>| {
         store.put(&ObjectKey::parse(key).unwrap(), body.into(), PutMode::Overwrite).await.unwrap();
     };
-    for day in 1..=4 {
-        let manifest = archive(day, Some("a")).manifest;
+    for day in 1..=5 {
+        let mut manifest = archive(day, Some("a")).manifest;
+        if day == 5 {
+            manifest.cluster.uid = "other".into();
+        }
         let dir = format!("me/backups/{}", manifest.backup_id);
         let sealed = SealedManifest::sign(manifest, Domain::MANIFEST, &key).unwrap().to_bytes().unwrap();
         let altered = String::from_utf8(sealed.clone()).unwrap().replace("\"3.6.0\"", "\"3.6.1\"").into_bytes();
@@ -106,6 +109,7 @@ async fn what_was_altered_or_given_up_is_not_counted() {
             "a-20261102060000 Keep last 1 of 1",
             "a-20261103060000 Keep not counted: it was given up, and its deletion is not finished",
             "a-20261104060000 Keep not counted: its manifest was altered",
+            "a-20261105060000 Keep not counted: its manifest is of another cluster",
         ]
     );
 }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::signing::{KnownKeys, SignatureState};
 use lifeboat_crds::{BackupId, layout};
-use lifeboat_storage::{ErrorClass, ListRequest, ObjectKey, ObjectStore, StoreError};
+use lifeboat_storage::{ErrorClass, ListPage, ListRequest, ObjectKey, ObjectStore, RetryPolicy, StoreError, retry};
 use tokio_util::sync::CancellationToken;
 
 use super::file::LocationFile;
@@ -58,8 +58,8 @@ impl Shelf {
         let trusted = place.trust.read()?;
         let store = LocationFile::read(&place.location)?.open(&place.keys).await?;
         let cluster = match &place.cluster {
-            Some(cluster) => known_cluster(store.as_ref(), cluster).await?,
-            None => only_cluster(store.as_ref()).await?,
+            Some(cluster) => known_cluster(store.as_ref(), cluster, cancel).await?,
+            None => only_cluster(store.as_ref(), cancel).await?,
         };
         Ok(Self { store, cluster, cancel: cancel.clone(), trusted })
     }
@@ -234,25 +234,38 @@ fn is_of_the_store(error: &StoreError) -> bool {
 }
 
 /// The clusters whose archives lie there; of more than a page of them, the first.
-async fn clusters(store: &dyn ObjectStore) -> Result<Vec<String>, ArchiveError> {
-    let request = ListRequest { delimiter: true, ..ListRequest::default() };
-    let page = store.list(&request).await?;
+async fn clusters(store: &dyn ObjectStore, cancel: &CancellationToken) -> Result<Vec<String>, ArchiveError> {
+    let page = first_page(store, ListRequest::default(), cancel).await?;
     Ok(page.prefixes.iter().map(|prefix| prefix.trim_end_matches('/').to_owned()).collect())
 }
 
+/// What lies directly below a prefix, or the first page of it.
+async fn first_page(
+    store: &dyn ObjectStore,
+    request: ListRequest,
+    cancel: &CancellationToken,
+) -> Result<ListPage, StoreError> {
+    let request = ListRequest { delimiter: true, ..request };
+    retry("looking for clusters", RetryPolicy::until(PATIENCE), cancel, || store.list(&request)).await
+}
+
 /// The cluster asked for, if anything of it lies there: an empty list would read as "no backups".
-async fn known_cluster(store: &dyn ObjectStore, cluster: &str) -> Result<String, ArchiveError> {
-    let page = store.list(&ListRequest { delimiter: true, ..ListRequest::under(format!("{cluster}/")) }).await?;
+async fn known_cluster(
+    store: &dyn ObjectStore,
+    cluster: &str,
+    cancel: &CancellationToken,
+) -> Result<String, ArchiveError> {
+    let page = first_page(store, ListRequest::under(format!("{cluster}/")), cancel).await?;
     if page.objects.is_empty() && page.prefixes.is_empty() {
-        let known = clusters(store).await?.join(", ");
+        let known = clusters(store, cancel).await?.join(", ");
         return Err(ArchiveError::NoSuchCluster { place: store.describe(), wanted: cluster.to_owned(), known });
     }
     Ok(cluster.to_owned())
 }
 
 /// The cluster whose archives lie there, if they are of one alone.
-async fn only_cluster(store: &dyn ObjectStore) -> Result<String, ArchiveError> {
-    let mut clusters = clusters(store).await?;
+async fn only_cluster(store: &dyn ObjectStore, cancel: &CancellationToken) -> Result<String, ArchiveError> {
+    let mut clusters = clusters(store, cancel).await?;
     match (clusters.pop(), clusters.is_empty()) {
         (Some(only), true) => Ok(only),
         (None, _) => Err(ArchiveError::Empty(store.describe())),
