@@ -16,7 +16,7 @@ cargo test -p lifeboat-testbed -p lifeboat-e2e --locked --no-run || exit 1
 programs=("$@")
 if [ ${#programs[@]} -eq 0 ]; then
   # The longest first, so that the lanes end together.
-  programs=(faults situations retention slow_store ownership sick_etcd scheduled_backup)
+  programs=(faults situations retention slow_store ownership sick_etcd masters_restore scheduled_backup)
   for file in e2e/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${programs[*]} " == *" $name "* ]] || programs+=("$name")

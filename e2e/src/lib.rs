@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod fill;
 pub mod kstatus;
 pub mod manifests;
+pub mod masters;
 pub mod runs;
 pub mod stock_tools;
 pub mod wait;

@@ -1,7 +1,7 @@
 //! Places where a test kills this process, to prove that a power cut there does no harm. Nothing in a release build.
 //!
-//! `LIFEBOAT_CRASH_FILE` names a file that holds the name of a point; it is removed when the process kills itself there,
-//! so that the next run gets on.
+//! `LIFEBOAT_CRASH_FILE` names a file that holds names of points, one a line. The process kills itself where the first of
+//! them is met; that line is gone then, so that the next run gets on, to the next point.
 
 /// Steps of everything destructive, in the order they are met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum CrashPoint {
     ResultIsWritten,
     /// `restore.db` is gone, its order is not.
     FileIsGone,
+    /// The lock of re-initialising is taken, nothing is written down.
+    RejoinIsLocked,
     /// Re-initialising is decided and written down.
     RejoinIsWritten,
     /// etcd is stopped for it.
@@ -50,8 +52,10 @@ pub enum CrashPoint {
 #[cfg(debug_assertions)]
 pub fn crash_point(point: CrashPoint) {
     let Some(file) = std::env::var_os("LIFEBOAT_CRASH_FILE") else { return };
-    if std::fs::read_to_string(&file).is_ok_and(|wanted| wanted.trim() == format!("{point:?}")) {
-        let _ = std::fs::remove_file(&file);
+    let wanted = std::fs::read_to_string(&file).unwrap_or_default();
+    let (first, rest) = wanted.split_once('\n').unwrap_or((&wanted, ""));
+    if first.trim() == format!("{point:?}") {
+        let _ = if rest.is_empty() { std::fs::remove_file(&file) } else { std::fs::write(&file, rest) };
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         // The signal ends every thread; this one must not get further before it does.
         loop {

@@ -11,6 +11,9 @@ use crate::host::files::{HostOptions, HostView, read_host};
 use crate::restore_engine::layout::Place;
 use crate::restore_engine::order::Own;
 
+/// Where an API server listens unless its manifest says otherwise.
+const API_SERVER_PORT: u16 = 6443;
+
 /// Where things are, for layouts that are not understood by themselves.
 #[derive(Clone, Debug, clap::Args)]
 pub struct NodeArguments {
@@ -44,7 +47,7 @@ impl Node {
         let NodeArguments { host, state_dir, tools_dir } = arguments;
         let options: HostOptions = host.into();
         let read = options.clone();
-        let view = tokio::task::spawn_blocking(move || read_host(&read)).await;
+        let view = tokio::task::spawn_blocking(move || read_stopped_host(&read)).await;
         let view = view.map_err(|error| NodeError::Failed(error.to_string()))?;
         Ok(Self { options, view, state_dir, tools_dir })
     }
@@ -100,9 +103,20 @@ impl Node {
         let found = self.discovery();
         let urls = found.listen_client_urls.iter().chain(&found.listen_peer_urls);
         let mut addresses: Vec<SocketAddr> = urls.filter_map(|url| address(url)).collect();
-        addresses.extend(found.api_server_port.map(|port| SocketAddr::from(([127, 0, 0, 1], port))));
+        addresses.push(SocketAddr::from(([127, 0, 0, 1], found.api_server_port.unwrap_or(API_SERVER_PORT))));
         addresses
     }
+}
+
+/// Reads the host. Where manifests were moved out of the kubelet's sight, not all may have been: what the kubelet still
+/// follows tells of an API server that runs.
+fn read_stopped_host(options: &HostOptions) -> HostView {
+    let mut view = read_host(options);
+    if options.manifest_dir.is_some() && view.discovery.api_server_port.is_none() {
+        let followed = HostOptions { manifest_dir: None, ..options.clone() };
+        view.discovery.api_server_port = read_host(&followed).discovery.api_server_port;
+    }
+    view
 }
 
 /// Where something that listens at a URL answers on this host; names are not looked up.

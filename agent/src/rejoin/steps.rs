@@ -52,6 +52,7 @@ pub async fn decide(place: &Place, others: &Quorum, endpoints: &[String], say: &
             ));
         }
     }
+    crash_point(CrashPoint::RejoinIsLocked);
     let prepared = async {
         // Again, now that nobody else begins.
         let cluster = observe().await?;
