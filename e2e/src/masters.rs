@@ -127,14 +127,6 @@ impl Masters {
                     std::os::unix::fs::symlink(bed.binaries().of_line(line, tool), tools.join(tool))?;
                 }
             }
-            if build == Build::WithCrashPoints {
-                let manifest = node.path("/etc/kubernetes/manifests/etcd.yaml");
-                let text = std::fs::read_to_string(&manifest)?;
-                let env =
-                    format!("\n    env:\n    - name: LIFEBOAT_CRASH_FILE\n      value: {CRASH_FILE}\n    image: ");
-                ensure!(text.matches("\n    image: ").count() == 1, "{text}");
-                std::fs::write(&manifest, text.replace("\n    image: ", &env))?;
-            }
         }
         Ok(Self { bed })
     }
@@ -144,18 +136,28 @@ impl Masters {
         let masters = Self::start(name, line, build).await?;
         for node in masters.nodes() {
             masters.run(node, &["etcd-pod", "install"]).await?.done()?;
-            masters.wait_supervised(node).await?;
+            if build == Build::WithCrashPoints {
+                let manifest = node.path("/etc/kubernetes/manifests/etcd.yaml");
+                let text = std::fs::read_to_string(&manifest)?;
+                let env =
+                    format!("\n    env:\n    - name: LIFEBOAT_CRASH_FILE\n      value: {CRASH_FILE}\n    image: ");
+                ensure!(text.matches("\n    image: ").count() == 1, "{text}");
+                std::fs::write(&manifest, text.replace("\n    image: ", &env))?;
+            }
+            masters.wait_supervised(node, build).await?;
         }
         masters.bed.etcd_healthy(SERVES).await?;
         Ok(masters)
     }
 
     /// Waits until a member serves under the supervisor.
-    pub async fn wait_supervised(&self, node: &Node) -> Result<()> {
+    pub async fn wait_supervised(&self, node: &Node, build: Build) -> Result<()> {
         eventually(&format!("etcd of {} under the supervisor", node.name), SERVES, async || {
             let pid = node.pod_pid("etcd").context("no pod")?;
             let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"))?;
             ensure!(line.starts_with(LIFEBOAT) && line.contains("etcd-pod"), "{line}");
+            let environment = std::fs::read_to_string(format!("/proc/{pid}/environ"))?;
+            ensure!(environment.contains(CRASH_FILE) == (build == Build::WithCrashPoints), "not yet as it is to be");
             self.told(node).await.map(Some)
         })
         .await

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use tokio::process::Child;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::guard::{Before, may_start};
 use super::settings::Settings;
-use super::work;
+use super::work::{self, Joined};
 use crate::host::child::with_parent;
 use crate::host::crash_point::{CrashPoint, crash_point};
 use crate::rejoin::journal::Journal;
@@ -137,8 +138,8 @@ async fn prepare_rejoin(settings: &Settings, signals: &mut Signals) -> Result<Pr
         Err(error) => return Ok(Prepared::Hold(error.to_string())),
     };
     let journal = match journal {
-        Some(journal) if journal.is_done => {
-            work::forget(settings);
+        Some(journal) if journal.done.is_some() => {
+            work::conclude(settings, &journal);
             None
         }
         Some(journal) => Some(journal),
@@ -154,9 +155,13 @@ async fn prepare_rejoin(settings: &Settings, signals: &mut Signals) -> Result<Pr
             joined = work::leave_and_join(settings, journal) => joined,
             ended = signals.end() => return Ok(Prepared::Ready(Ready::End(ended))),
         };
-        if let Some((journal, join)) = joined {
-            let line = settings.joining(&join.initial_cluster);
-            return Ok(Prepared::Ready(Ready::Start(Some((journal, line)))));
+        match joined {
+            Joined::Ready(journal, join) => {
+                let line = settings.joining(&join.initial_cluster);
+                return Ok(Prepared::Ready(Ready::Start(Some((*journal, line)))));
+            }
+            Joined::Waits(words) => return Ok(Prepared::Hold(words)),
+            Joined::Ended => {}
         }
     }
     let before = Before {
@@ -169,7 +174,7 @@ async fn prepare_rejoin(settings: &Settings, signals: &mut Signals) -> Result<Pr
     }
     Ok(Prepared::Hold(
         "its data directory is empty, and its manifest would make that a new cluster with nothing in it: if the other masters \
-         still run, replace this member with etcdctl (docs/how-to/one-member.md); if all is lost, `lifeboat etcd restore`; for a new cluster give the \
+         still run, `lifeboat etcd reinitialize`; if all is lost, `lifeboat etcd restore`; for a new cluster give the \
          supervisor --allow-new-cluster"
             .to_owned(),
     ))
@@ -209,6 +214,9 @@ async fn watch(
     };
     tokio::pin!(beside);
     let mut is_settled = false;
+    // Asking the others takes as long as a snapshot of the cluster does; signals and etcd's end are not kept waiting by it.
+    let mut begun = OptionFuture::from(None);
+    let mut is_deciding = false;
     let mut look = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
@@ -227,8 +235,15 @@ async fn watch(
             _ = look.tick() => {
                 reap_orphans(&child);
                 // A member that joins already does what a command could ask for.
-                let is_free = is_settled || !is_joining;
-                if is_free && work::take_command(settings) && work::begin_rejoin(settings).await.is_some() {
+                let is_free = (is_settled || !is_joining) && !is_deciding;
+                if is_free && work::take_command(settings) {
+                    is_deciding = true;
+                    begun = OptionFuture::from(Some(Box::pin(work::begin_rejoin(settings))));
+                }
+            }
+            decided = &mut begun, if is_deciding => {
+                is_deciding = false;
+                if decided.flatten().is_some() {
                     work::say("etcd is stopped to rejoin");
                     stop(&mut child).await.map_err(failed)?;
                     return Ok(None);

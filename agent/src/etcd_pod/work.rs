@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -18,7 +18,6 @@ use crate::rejoin::journal::{Journal, given_endpoints, remove_all};
 use crate::rejoin::outcome::{CommandResult, Outcome};
 use crate::rejoin::quorum::{self, Quorum};
 use crate::rejoin::steps::{self, JoinArguments, Waiting};
-use crate::rejoin::{IS_SUPPORTED, NOT_SUPPORTED};
 use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::outcome::{RestoreResult, State};
 use crate::restore_engine::perform::{Done, Job, perform};
@@ -26,8 +25,8 @@ use crate::restore_engine::stage::Tools;
 
 /// The word in `command`.
 pub const REINITIALIZE: &str = "reinitialize";
-/// Between tries of a step that did not work.
-const AGAIN: Duration = Duration::from_secs(2);
+/// A third of the lock's lease.
+const RENEW_EVERY: Duration = Duration::from_secs(40);
 /// Of the quota, above which the database is defragmented after a restore that held an alarm.
 const FULL_PERCENT: u64 = 80;
 
@@ -60,11 +59,7 @@ pub fn take_command(settings: &Settings) -> bool {
     let path = settings.place.command();
     match command_file::look(&path) {
         Ok(Found::Nothing) => false,
-        Ok(Found::Reinitialize) if IS_SUPPORTED => true,
-        Ok(Found::Reinitialize) => {
-            refuse(settings, REINITIALIZE, NOT_SUPPORTED.to_owned());
-            false
-        }
+        Ok(Found::Reinitialize) => true,
         Ok(Found::Refused { content, words }) => {
             refuse(settings, &content, words);
             false
@@ -105,7 +100,7 @@ pub async fn find_others(settings: &Settings, journal: Option<&Journal>) -> (Quo
     urls.extend(settings.endpoints_at_rest());
     let mut seen = std::collections::BTreeSet::new();
     urls.retain(|url| seen.insert(url.clone()));
-    (Quorum::new(settings.own.tls.clone(), urls.clone()), urls)
+    (Quorum::new(&settings.own, urls.clone()), urls)
 }
 
 /// Decides on a command while etcd still runs, or would not run. Nothing is changed where it is refused.
@@ -113,11 +108,7 @@ pub async fn begin_rejoin(settings: &Settings) -> Option<Journal> {
     let begun = Timestamp::now();
     say("command reinitialize: asking the other members");
     let (others, urls) = find_others(settings, None).await;
-    let decided = match steps::check_room(&settings.place, &others).await {
-        Ok(()) => steps::decide(&settings.place, &others, &urls, &say).await,
-        Err(words) => Err(words),
-    };
-    match decided {
+    match steps::decide(&settings.place, &others, &urls, &say).await {
         Ok(journal) => {
             say("the other members can do without this one; it leaves and comes back without data");
             let words = "the member leaves the cluster and joins it again".to_owned();
@@ -136,9 +127,19 @@ pub async fn begin_rejoin(settings: &Settings) -> Option<Journal> {
     }
 }
 
+/// How far a member came on its way out and back.
+pub enum Joined {
+    /// etcd is to be started to join.
+    Ready(Box<Journal>, JoinArguments),
+    /// The run is over; the old data is started again.
+    Ended,
+    /// A step did not work and is tried again; the old data must not be started any more.
+    Waits(String),
+}
+
 /// Takes every step up to the start of etcd; etcd is stopped. Before the member may have left, a failure ends the run and
-/// the old data is started again; from then on it goes on until it works.
-pub async fn leave_and_join(settings: &Settings, mut journal: Journal) -> Option<(Journal, JoinArguments)> {
+/// the old data is started again; from then on it is tried until it works, or until a restore takes its place.
+pub async fn leave_and_join(settings: &Settings, mut journal: Journal) -> Joined {
     if !journal.is_leaving {
         tokio::time::sleep(steps::GONE_AFTER).await;
     }
@@ -146,17 +147,18 @@ pub async fn leave_and_join(settings: &Settings, mut journal: Journal) -> Option
         let (others, _) = find_others(settings, Some(&journal)).await;
         match steps::take_step(&settings.place, &others, &mut journal).await {
             Ok(None) => {}
-            Ok(Some(join)) => return Some((journal, join)),
+            Ok(Some(join)) => return Joined::Ready(Box::new(journal), join),
             Err(words) if !journal.is_leaving => {
                 tracing::warn!("reinitialize did not work; the old data is started again: {words}");
                 answer(settings, REINITIALIZE, Outcome::Failed, words, journal.begun);
+                steps::give_up_lock(&settings.place, &others, &journal).await;
                 forget(settings);
-                return None;
+                return Joined::Ended;
             }
             Err(words) => {
-                tracing::warn!("reinitialize waits, etcd must not start on its old data: {words}");
-                answer(settings, REINITIALIZE, Outcome::Running, words, journal.begun);
-                tokio::time::sleep(AGAIN).await;
+                let words = format!("reinitialize waits, and the old data must not be started any more: {words}");
+                answer(settings, REINITIALIZE, Outcome::Running, words.clone(), journal.begun);
+                return Joined::Waits(words);
             }
         }
     }
@@ -168,10 +170,15 @@ pub async fn leave_and_join(settings: &Settings, mut journal: Journal) -> Option
 /// It runs in another cluster and must be stopped.
 pub async fn settle_rejoin(settings: &Settings, journal: Journal) -> Result<(), String> {
     let mut said = String::new();
+    let mut renewed = Instant::now();
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let Ok(own) = MemberClient::connect(&settings.own).await else { continue };
         let (others, _) = find_others(settings, Some(&journal)).await;
+        if renewed.elapsed() > RENEW_EVERY {
+            steps::renew_lock(&settings.place, &others, &journal).await;
+            renewed = Instant::now();
+        }
         match steps::settle(&settings.place, &others, &own, &journal).await? {
             Waiting::For(words) => {
                 if words != said {
@@ -180,20 +187,26 @@ pub async fn settle_rejoin(settings: &Settings, journal: Journal) -> Result<(), 
                 }
             }
             Waiting::Nothing { id } => {
-                let words = format!("the member votes again as {id}, with the content of the others");
-                say(&words);
-                let done = Journal { is_done: true, ..journal.clone() };
+                let done = Journal { done: Some(id.to_string()), ..journal.clone() };
                 if let Err(error) = done.write(&settings.place) {
                     tracing::error!(%error, "the journal cannot be written");
                     continue;
                 }
                 crash_point(CrashPoint::RejoinDone);
-                answer(settings, REINITIALIZE, Outcome::Done, words, journal.begun);
-                forget(settings);
+                conclude(settings, &done);
                 return Ok(());
             }
         }
     }
+}
+
+/// Says that a run is done, and takes everything of it away.
+pub fn conclude(settings: &Settings, journal: &Journal) {
+    let id = journal.done.as_deref().unwrap_or("a new member");
+    let words = format!("the member votes again as {id}, with the content of the others");
+    say(&words);
+    answer(settings, REINITIALIZE, Outcome::Done, words, journal.begun);
+    forget(settings);
 }
 
 /// Takes command and journal away, in this order: a kill between the two begins nothing anew.
@@ -250,18 +263,19 @@ mod tests {
     use crate::etcd_pod::settings::tests::settings;
 
     #[test]
-    fn reinitialize_is_answered_taken_away_and_changes_nothing() {
+    fn an_unknown_command_is_answered_taken_away_and_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let volume = format!("--volume={}", dir.path().display());
         let data = format!("--data-dir={}/data", dir.path().display());
         let urls = ["--initial-advertise-peer-urls=https://a:2380", "--listen-client-urls=http://127.0.0.1:2379"];
         let settings = settings(&[&volume, "--", "etcd", "--name=m0", &data, urls[0], urls[1]]).unwrap();
-        std::fs::write(settings.place.command(), "reinitialize\n").unwrap();
+        std::fs::write(settings.place.command(), "defragment\n").unwrap();
         assert!(!take_command(&settings));
         let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["command-result"]);
         let result = CommandResult::read(&settings.place.command_result()).unwrap().unwrap();
-        assert_eq!(result.outcome, Outcome::Refused);
-        assert!(result.message.contains("not supported by this version yet"), "{}", result.message);
+        assert_eq!((result.outcome, result.command.as_str()), (Outcome::Refused, "defragment"));
+        std::fs::write(settings.place.command(), "reinitialize\n").unwrap();
+        assert!(take_command(&settings) && settings.place.command().exists());
     }
 }

@@ -14,7 +14,6 @@ use super::shown::{Format, print};
 use crate::host::crashsafe;
 use crate::rejoin::journal::given_endpoints;
 use crate::rejoin::outcome::{CommandResult, Outcome};
-use crate::rejoin::{IS_SUPPORTED, NOT_SUPPORTED};
 use crate::restore_engine::layout::PRIVATE;
 use crate::restore_engine::stage::Owner;
 
@@ -51,9 +50,6 @@ pub async fn run(
     cancel: &CancellationToken,
 ) -> Result<(), NodeError> {
     let ReinitializeArguments { wait, timeout, endpoints, output, node } = arguments;
-    if !IS_SUPPORTED {
-        return Err(NodeError::Refused(NOT_SUPPORTED.to_owned()));
-    }
     let node = Node::discover(node).await?;
     let place = node.place()?;
     if !node.is_obeyed() {

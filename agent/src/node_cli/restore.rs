@@ -262,7 +262,7 @@ fn abort(place: &Place) -> Result<(String, Report), NodeError> {
     result.write(&place.result())?;
     let warning = if was_failed {
         "\nThe restore had failed here. If other masters were restored, this one does not belong to their cluster any more: restore \
-         it too, or replace its member (docs/how-to/one-member.md)."
+         it too, or have it join them with `lifeboat etcd reinitialize`."
     } else {
         ""
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::quorum::Nonce;
 use crate::etcd::status::{ClusterId, MemberId};
 use crate::host::crashsafe;
 use crate::restore_engine::error::RestoreError;
@@ -21,7 +22,7 @@ pub struct Journal {
     /// Version of this document; another one is refused.
     pub format_version: u32,
     /// What this run writes into the lock in etcd, to know it again.
-    pub nonce: String,
+    pub nonce: Nonce,
     /// Id of the cluster, hex.
     pub cluster_id: String,
     /// Id of the member that leaves, hex; absent where it was removed before.
@@ -32,8 +33,8 @@ pub struct Journal {
     pub old_wal_inode: Option<u64>,
     /// Whether the member may have been removed: from then on the old data must not be started again.
     pub is_leaving: bool,
-    /// Whether it votes again, with the content of the others.
-    pub is_done: bool,
+    /// Its new id, hex, once it votes again with the content of the others: all that is left is to say so.
+    pub done: Option<String>,
     /// Where the others were found.
     pub endpoints: Vec<String>,
     /// When it was decided.
@@ -42,7 +43,7 @@ pub struct Journal {
 
 impl Journal {
     /// A run that is about to begin.
-    pub fn new(cluster: ClusterId, old_member: Option<MemberId>, nonce: String, now: Timestamp) -> Self {
+    pub fn new(cluster: ClusterId, old_member: Option<MemberId>, nonce: Nonce, now: Timestamp) -> Self {
         Self {
             format_version: FORMAT,
             nonce,
@@ -51,7 +52,7 @@ impl Journal {
             old_inode: None,
             old_wal_inode: None,
             is_leaving: false,
-            is_done: false,
+            done: None,
             endpoints: Vec::new(),
             begun: now,
         }

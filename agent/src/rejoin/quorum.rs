@@ -8,6 +8,8 @@ use etcd_client::{
     AlarmAction, AlarmType, Compare, CompareOp, GetOptions, MemberAddOptions, PutOptions, Txn, TxnOp, TxnOpResponse,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::decision::{Cluster, Witness};
 use crate::etcd::client::{Endpoint, MemberClient, TlsFiles};
 use crate::etcd::error::EtcdError;
@@ -21,7 +23,25 @@ const LOCK_SECONDS: i64 = 120;
 /// Ways to the other members.
 pub struct Quorum {
     tls: Option<TlsFiles>,
+    own: String,
     endpoints: Vec<String>,
+}
+
+/// What a run writes into the lock: the member's name, and what tells its runs apart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Nonce(String);
+
+impl Nonce {
+    /// Of a run of a member.
+    pub fn new(member: &str, random: u64) -> Self {
+        Self(format!("{member} {random:016x}"))
+    }
+
+    /// Whose run it is.
+    pub fn member(&self) -> &str {
+        self.0.rsplit_once(' ').map_or(&self.0, |(member, _)| member)
+    }
 }
 
 /// What somebody else holds.
@@ -34,9 +54,10 @@ pub enum Locked {
 }
 
 impl Quorum {
-    /// Ways to the others, in any order; addresses of this node's own member are left out by who answers.
-    pub fn new(tls: Option<TlsFiles>, endpoints: Vec<String>) -> Self {
-        Self { tls, endpoints }
+    /// Ways to the others, in any order; addresses of this node's own member are left out by who answers. `own` is asked
+    /// only who the members are, where nobody else says.
+    pub fn new(own: &Endpoint, endpoints: Vec<String>) -> Self {
+        Self { tls: own.tls.clone(), own: own.url.clone(), endpoints }
     }
 
     async fn client(&self, url: &str) -> Result<MemberClient, EtcdError> {
@@ -75,19 +96,33 @@ impl Quorum {
         Ok((client, status))
     }
 
-    /// Asks for the members, and each of the others for its health.
+    /// Asks for the members, and each of the others for its health. Without a quorum, whoever answers tells who the members
+    /// are, so that it can be said how many are missing; none of the others is healthy then.
     ///
     /// # Errors
-    /// There is no quorum to ask: words.
+    /// Nobody answers: words.
     pub async fn observe(&self, own_urls: &[String]) -> Result<Cluster, String> {
-        let client = self.any(own_urls).await?;
-        let status = fetch_member(&client).await.map_err(|error| error.to_string())?;
+        let status = match self.any(own_urls).await {
+            Ok(client) => fetch_member(&client).await.map_err(|error| error.to_string())?,
+            Err(words) => self.listed().await.ok_or(words)?,
+        };
         let mut others = Vec::new();
         for member in status.members.iter().filter(|member| !is_own(Some(member), own_urls)) {
             let complaint = self.complaint(member, &status).await.err();
             others.push(Witness { id: member.id, name: member.name.clone(), complaint });
         }
         Ok(Cluster { id: status.cluster_id, members: status.members, others })
+    }
+
+    /// What the first member that answers at all says, a quorum behind it or not.
+    async fn listed(&self) -> Option<MemberStatus> {
+        for url in self.endpoints.iter().chain([&self.own]) {
+            let Ok(client) = self.client(url).await else { continue };
+            if let Ok(status) = fetch_member(&client).await {
+                return Some(status);
+            }
+        }
+        None
     }
 
     /// Whether a member is healthy in the same cluster under the same leader.
@@ -110,39 +145,38 @@ impl Quorum {
         Err(words)
     }
 
-    /// Takes the lock, or renews it.
+    /// Takes the lock, or renews it. One of the same member is of an earlier run of it that was killed, and is taken over:
+    /// there is one supervisor a member.
     ///
     /// # Errors
     /// etcd.
-    pub async fn lock(&self, client: &MemberClient, nonce: &str) -> Result<Locked, EtcdError> {
+    pub async fn lock(&self, client: &MemberClient, nonce: &Nonce) -> Result<Locked, EtcdError> {
         let lease = client.bounded(client.inner().lease_grant(LOCK_SECONDS, None)).await?.id();
-        let put = || TxnOp::put(LOCK, nonce, Some(PutOptions::new().with_lease(lease)));
+        let put = || TxnOp::put(LOCK, nonce.0.as_str(), Some(PutOptions::new().with_lease(lease)));
         let free = Compare::version(LOCK, CompareOp::Equal, 0);
-        let ours = Compare::value(LOCK, CompareOp::Equal, nonce);
-        let renew = TxnOp::txn(Txn::new().when([ours]).and_then([put()]).or_else([TxnOp::get(LOCK, None)]));
-        let txn = Txn::new().when([free]).and_then([put()]).or_else([renew]);
+        let txn = Txn::new().when([free]).and_then([put()]).or_else([TxnOp::get(LOCK, None)]);
         let answer = client.bounded(client.inner().txn(txn)).await?;
         if answer.succeeded() {
             return Ok(Locked::Ours);
         }
-        for response in answer.op_responses() {
-            let TxnOpResponse::Txn(inner) = response else { continue };
-            if inner.succeeded() {
+        let holder = answer.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(found) => found.kvs().first().and_then(|kv| kv.value_str().ok().map(str::to_owned)),
+            TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
+        });
+        let Some(holder) = holder.map(Nonce) else { return Ok(Locked::Theirs("another master".to_owned())) };
+        if holder.member() == nonce.member() {
+            let unchanged = Compare::value(LOCK, CompareOp::Equal, holder.0.as_str());
+            let txn = Txn::new().when([unchanged]).and_then([put()]);
+            if client.bounded(client.inner().txn(txn)).await?.succeeded() {
                 return Ok(Locked::Ours);
             }
-            for response in inner.op_responses() {
-                if let TxnOpResponse::Get(found) = response {
-                    let holder = found.kvs().first().and_then(|kv| kv.value_str().ok()).unwrap_or("?");
-                    return Ok(Locked::Theirs(holder.split(' ').next().unwrap_or(holder).to_owned()));
-                }
-            }
         }
-        Ok(Locked::Theirs("another master".to_owned()))
+        Ok(Locked::Theirs(holder.member().to_owned()))
     }
 
     /// Gives the lock back, if it is ours.
-    pub async fn unlock(&self, client: &MemberClient, nonce: &str) {
-        let ours = Compare::value(LOCK, CompareOp::Equal, nonce);
+    pub async fn unlock(&self, client: &MemberClient, nonce: &Nonce) {
+        let ours = Compare::value(LOCK, CompareOp::Equal, nonce.0.as_str());
         let txn = Txn::new().when([ours]).and_then([TxnOp::delete(LOCK, None)]);
         // Its lease ends it otherwise.
         let _ = client.bounded(client.inner().txn(txn)).await;

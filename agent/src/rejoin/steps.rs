@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::decision::{Live, Step, check_quorum, decide_step, initial_cluster, own_entry};
 use super::journal::{Journal, old_data, safety};
-use super::quorum::{self, Locked, Quorum};
+use super::quorum::{self, Locked, Nonce, Quorum};
 use crate::archive::progress::Progress;
 use crate::etcd::client::MemberClient;
 use crate::etcd::status::{MemberId, fetch_member};
@@ -43,7 +43,8 @@ pub async fn decide(place: &Place, others: &Quorum, endpoints: &[String], say: &
     };
     observe().await?;
     let client = others.any(urls).await?;
-    let nonce = format!("{} {:016x}", place.own.name, rand::random::<u64>());
+    check_room(place, &client).await?;
+    let nonce = Nonce::new(&place.own.name, rand::random());
     match others.lock(&client, &nonce).await.map_err(|error| error.to_string())? {
         Locked::Ours => {}
         Locked::Theirs(holder) => {
@@ -225,12 +226,8 @@ fn move_aside(place: &Place, journal: &Journal) -> Result<(), RestoreError> {
 }
 
 /// Whether the disk will hold the data a second time.
-///
-/// # Errors
-/// It will not.
-pub async fn check_room(place: &Place, others: &Quorum) -> Result<(), String> {
-    let client = others.any(&place.own.peer_urls).await?;
-    let status = fetch_member(&client).await.map_err(|error| error.to_string())?;
+async fn check_room(place: &Place, client: &MemberClient) -> Result<(), String> {
+    let status = fetch_member(client).await.map_err(|error| error.to_string())?;
     check_space(place, status.db_size).map_err(|error| error.to_string())
 }
 
@@ -244,6 +241,20 @@ pub enum Waiting {
         /// Its new id.
         id: MemberId,
     },
+}
+
+/// Renews the lock while it lasts. A failure does no harm: whoever takes it is refused by the learner among the members.
+pub async fn renew_lock(place: &Place, others: &Quorum, journal: &Journal) {
+    if let Ok(client) = others.any(&place.own.peer_urls).await {
+        let _ = others.lock(&client, &journal.nonce).await;
+    }
+}
+
+/// Gives the lock back after a run that did not work; its lease ends it otherwise.
+pub async fn give_up_lock(place: &Place, others: &Quorum, journal: &Journal) {
+    if let Ok(client) = others.any(&place.own.peer_urls).await {
+        others.unlock(&client, &journal.nonce).await;
+    }
 }
 
 /// Promotes the member and compares it with the others, as far as that is possible yet.
@@ -263,8 +274,6 @@ pub async fn settle(place: &Place, others: &Quorum, own: &MemberClient, journal:
         Ok(client) => client,
         Err(words) => return Ok(Waiting::For(words)),
     };
-    // Renewed while it lasts; whoever took it meanwhile was refused by the learner in the list.
-    let _ = others.lock(&client, &journal.nonce).await;
     crash_point(CrashPoint::RejoinStarted);
     if status.is_learner
         && let Err(error) = quorum::promote(&client, status.id).await
