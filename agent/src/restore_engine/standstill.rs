@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::RestoreError;
 use super::layout::Place;
@@ -15,6 +15,10 @@ use crate::host::crashsafe;
 
 /// A local port answers at once or not at all.
 const PORT_ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+
+/// A lock that was let go lingers while another thread starts a program: the child has a copy of every open file until it
+/// becomes that program.
+const LOCK_LINGERS: Duration = Duration::from_millis(200);
 
 /// An exclusive lock, held for as long as it lives.
 #[derive(Debug)]
@@ -50,10 +54,16 @@ pub fn lock_database(path: &Path) -> Result<Option<Lock>, RestoreError> {
 }
 
 fn try_lock(file: File, path: &Path, words: &str) -> Result<Lock, RestoreError> {
-    match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
-        Err(TryLockError::WouldBlock) => Err(RestoreError::InUse(format!("{} is locked: {words}", path.display()))),
-        Err(TryLockError::Error(error)) => Err(RestoreError::disk("locked", path)(error)),
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < LOCK_LINGERS => std::thread::sleep(LOCK_LINGERS / 20),
+            Err(TryLockError::WouldBlock) => {
+                return Err(RestoreError::InUse(format!("{} is locked: {words}", path.display())));
+            }
+            Err(TryLockError::Error(error)) => return Err(RestoreError::disk("locked", path)(error)),
+        }
     }
 }
 

@@ -92,7 +92,8 @@ async fn a_file_of_every_line_is_restored_once_and_never_again() {
         // The same order again, say from a backup tool that put the files back: only tidied up.
         let before = exchange::inode(&bench.place.member()).unwrap();
         bench.put(&file, &order);
-        assert!(matches!(bench.perform(), Ok(Done::Restored { .. })));
+        let again = bench.perform();
+        assert!(matches!(again, Ok(Done::Restored { .. })), "{line}: {again:?}");
         assert_eq!(exchange::inode(&bench.place.member()).unwrap(), before);
         // Another order: the data of the first is kept.
         let second = Order { token: "other".into(), ..order.clone() };
