@@ -6,6 +6,7 @@
 
 pub mod bucket;
 pub mod cluster;
+pub mod command_line;
 pub mod fill;
 pub mod kstatus;
 pub mod manifests;

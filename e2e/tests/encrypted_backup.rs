@@ -3,16 +3,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, condition, is_condition, is_terminal};
+use lifeboat_e2e::command_line::CommandLine;
 use lifeboat_e2e::manifests::backup;
 use lifeboat_e2e::stock_tools::{run, s3cmd};
 use lifeboat_testbed::EtcdLine;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 /// A value that no other object holds.
 const SECRET: &str = "a-value-that-only-the-holder-of-the-key-may-see";
@@ -23,19 +22,6 @@ async fn make_key(dir: &Path, name: &str) -> Result<(PathBuf, String)> {
     run("age-keygen", &["-o", &file.to_string_lossy()]).await?;
     let recipient = run("age-keygen", &["-y", &file.to_string_lossy()]).await?.trim().to_owned();
     Ok((file, recipient))
-}
-
-async fn lifeboat(cluster: &Cluster, location: &Path, args: &[&str]) -> Result<(Option<i32>, String)> {
-    let output = Command::new(cluster.binary("lifeboat"))
-        .arg("backup")
-        .args(args)
-        .arg("--location")
-        .arg(location)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .await?;
-    Ok((output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()))
 }
 
 fn path(dir: &Path, name: &str) -> String {
@@ -83,26 +69,19 @@ async fn an_encrypted_backup_is_read_with_stock_tools_and_the_key_alone() -> Res
     ensure!(denied.is_err(), "a stranger's key opens it");
 
     // With Lifeboat's own command.
-    let s3 = cluster.bed.s3();
-    let mut location = cluster.s3_objects("sealed", "sealed").location();
-    location["spec"]["s3"]["credentialsFile"] = json!("keys");
-    location["spec"]["s3"]["caBundleFile"] = json!(s3.ca_file);
-    let file = dir.join("location.yaml");
-    std::fs::write(&file, serde_norway::to_string(&location)?)?;
-    let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
-    std::fs::write(dir.join("keys"), keys)?;
+    let lifeboat = CommandLine::set_up(&cluster, &cluster.s3_objects("sealed", "sealed"))?;
     let fetched = path(&dir, "fetched.db");
     let with = mine.to_string_lossy().into_owned();
-    let (code, said) = lifeboat(&cluster, &file, &["fetch", "latest", "--file", &fetched, "--identity", &with]).await?;
+    let (code, said) = lifeboat.backup(&["fetch", "latest", "--file", &fetched, "--identity", &with]).await?;
     ensure!(code == Some(0) && std::fs::read(&fetched)? == std::fs::read(dir.join("snapshot.db"))?, "{code:?} {said}");
     for (arguments, words) in [
         (&["verify", "latest"][..], "--identity"),
         (&["verify", "latest", "--identity", &stranger.to_string_lossy()], "none of the keys"),
-        (&["verify", "latest", "--identity", &path(&dir, "keys")], "no age identity"),
+        (&["verify", "latest", "--identity", &lifeboat.path("keys")], "no age identity"),
     ] {
-        let (code, said) = lifeboat(&cluster, &file, arguments).await?;
+        let (code, said) = lifeboat.backup(arguments).await?;
         ensure!(code == Some(4) && said.contains(words), "{arguments:?}: {code:?} {said}");
-        ensure!(!said.contains(&s3.secret_key), "a line of the file was repeated");
+        ensure!(!said.contains(&cluster.bed.s3().secret_key), "a line of the file was repeated");
     }
     cluster.shutdown().await
 }

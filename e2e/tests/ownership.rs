@@ -4,15 +4,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, condition, is_condition, is_terminal};
+use lifeboat_e2e::command_line::CommandLine;
 use lifeboat_e2e::manifests::{backup, schedule};
 use lifeboat_e2e::wait::eventually;
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TAKE_OVER: &str = "etcd.lifeboat.dev/take-over";
@@ -207,7 +206,7 @@ async fn manifests_are_signed_and_an_altered_one_is_refused() -> Result<()> {
 
     let keys = cluster.node(node)?.path("/var/lib/lifeboat/keys");
     let id = done["status"]["backupId"].as_str().unwrap();
-    let lifeboat = Cli::new(&cluster)?;
+    let lifeboat = CommandLine::set_up(&cluster, &cluster.s3_objects("offsite", "offsite"))?;
     let known = keys.to_string_lossy().into_owned();
     let (code, said) = lifeboat.run(&["backup", "verify", id, "--host-keys", &known]).await?;
     ensure!(code == Some(0) && said.contains(&format!("signed by {key}, a key known")), "{code:?} {said}");
@@ -238,38 +237,4 @@ async fn manifests_are_signed_and_an_altered_one_is_refused() -> Result<()> {
     println!("{said}");
     ensure!(code == Some(0) && said.contains("INVALID") && said.contains("known"), "{code:?} {said}");
     cluster.shutdown().await
-}
-
-/// The command line on a machine that knows no API server.
-struct Cli {
-    program: PathBuf,
-    location: PathBuf,
-}
-
-impl Cli {
-    fn new(cluster: &Cluster) -> Result<Self> {
-        let dir = cluster.bed.dir().join("cli");
-        std::fs::create_dir_all(&dir)?;
-        let s3 = cluster.bed.s3();
-        let mut location = cluster.s3_objects("offsite", "offsite").location();
-        location["spec"]["s3"]["credentialsFile"] = json!("keys");
-        location["spec"]["s3"]["caBundleFile"] = json!(s3.ca_file);
-        std::fs::write(dir.join("location.yaml"), serde_norway::to_string(&location)?)?;
-        let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
-        std::fs::write(dir.join("keys"), keys)?;
-        Ok(Self { program: cluster.binary("lifeboat"), location: dir.join("location.yaml") })
-    }
-
-    async fn run(&self, args: &[&str]) -> Result<(Option<i32>, String)> {
-        let mut command = Command::new(&self.program);
-        let output = command
-            .args(args)
-            .env_clear()
-            .env("LIFEBOAT_LOCATION", &self.location)
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        let both = [output.stdout, output.stderr].concat();
-        Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
-    }
 }

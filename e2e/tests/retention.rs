@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_e2e::cluster::{BUCKET, Cluster, Setup, condition, is_condition, is_terminal};
+use lifeboat_e2e::command_line::CommandLine;
 use lifeboat_e2e::manifests::{backup, schedule};
 use lifeboat_e2e::wait::eventually;
 use serde_json::{Value, json};
@@ -187,45 +187,25 @@ async fn a_policy_lets_go_what_no_rule_keeps_and_pins_and_annotations_have_their
 /// `lifeboat backup retention|pin|unpin|delete` with no API server asked; `last` is the one archive that is left.
 async fn the_command_line_does_the_same(cluster: &Cluster, last: &str) -> Result<()> {
     let (name, id) = run_now(cluster, "nightly", "5").await?;
-    let dir = cluster.bed.dir().join("cli");
-    std::fs::create_dir_all(&dir)?;
-    let s3 = cluster.bed.s3();
-    let mut location = cluster.s3_objects("offsite", "offsite").location();
-    location["spec"]["s3"]["credentialsFile"] = json!("keys");
-    location["spec"]["s3"]["caBundleFile"] = json!(s3.ca_file);
-    let file = dir.join("location.yaml");
-    std::fs::write(&file, serde_norway::to_string(&location)?)?;
-    let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
-    std::fs::write(dir.join("keys"), keys)?;
     let uid = place(cluster, &id)?.parent().and_then(Path::parent).unwrap().file_name().unwrap().to_owned();
-    let lifeboat = async |args: &[&str]| -> Result<(Option<i32>, String)> {
-        let output = Command::new(cluster.binary("lifeboat"))
-            .arg("backup")
-            .args(args)
-            .args(["--location", &file.to_string_lossy(), "--cluster", &uid.to_string_lossy()])
-            .env_clear()
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        let both = [output.stdout, output.stderr].concat();
-        Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
-    };
+    let lifeboat = CommandLine::set_up(cluster, &cluster.s3_objects("offsite", "offsite"))?;
+    let lifeboat = lifeboat.of_cluster(&uid.to_string_lossy());
     let policy = ["retention", "--keep-last", "1", "--minimum-healthy", "1"];
     let with = |more: &[&'static str]| [&policy[..], more].concat();
-    let (code, said) = lifeboat(&policy).await?;
+    let (code, said) = lifeboat.backup(&policy).await?;
     println!("{said}");
     ensure!(code == Some(0) && said.contains("last 1 of 1") && said.contains("kept by no rule (last 1)"), "{said}");
     ensure!(names(&place(cluster, last)?).len() == 2, "only shown");
-    let (_, rows) = lifeboat(&with(&["-o", "json"])).await?;
+    let (_, rows) = lifeboat.backup(&with(&["-o", "json"])).await?;
     let rows: Value = serde_json::from_str(&rows)?;
     ensure!(rows[0]["backupId"] == id.as_str() && rows[1]["decision"] == "Expire", "{rows:#}");
-    let (code, said) = lifeboat(&with(&["--apply", "--yes", "--state-dir", "/nonexistent"])).await?;
+    let (code, said) = lifeboat.backup(&with(&["--apply", "--yes", "--state-dir", "/nonexistent"])).await?;
     ensure!(code == Some(4) && said.contains("--although-not-owner"), "{code:?} {said}");
-    let (code, said) = lifeboat(&["pin", last, "--reason", "court", "--although-not-owner"]).await?;
+    let (code, said) = lifeboat.backup(&["pin", last, "--reason", "court", "--although-not-owner"]).await?;
     ensure!(code == Some(0), "{code:?} {said}");
-    let (code, said) = lifeboat(&["delete", last, "--yes", "--although-not-owner"]).await?;
+    let (code, said) = lifeboat.backup(&["delete", last, "--yes", "--although-not-owner"]).await?;
     ensure!(code == Some(4) && said.contains("pinned (court)"), "{code:?} {said}");
-    let (code, said) = lifeboat(&with(&["--apply", "--yes", "--although-not-owner"])).await?;
+    let (code, said) = lifeboat.backup(&with(&["--apply", "--yes", "--although-not-owner"])).await?;
     ensure!(code == Some(0) && said.contains("pinned: court"), "{code:?} {said}");
     ensure!(names(&place(cluster, last)?).len() == 3, "a pinned archive was deleted");
     // The operator has not heard of the pin; the agent finds it in the bucket, and the record says so.
@@ -239,14 +219,14 @@ async fn the_command_line_does_the_same(cluster: &Cluster, last: &str) -> Result
     .with_context(|| cluster.log_tails())?;
     ensure!(condition(&stays, "Pinned").unwrap()["reason"] == "ImportedFromCatalog", "{stays:#}");
     ensure!(names(&place(cluster, last)?).len() == 3);
-    let (code, said) = lifeboat(&["unpin", last, "--although-not-owner"]).await?;
+    let (code, said) = lifeboat.backup(&["unpin", last, "--although-not-owner"]).await?;
     ensure!(code == Some(0), "{code:?} {said}");
-    let (code, said) = lifeboat(&["delete", last, "--although-not-owner"]).await?;
+    let (code, said) = lifeboat.backup(&["delete", last, "--although-not-owner"]).await?;
     ensure!(code == Some(4) && said.contains("--yes"), "nobody to ask: {code:?} {said}");
-    let (code, said) = lifeboat(&with(&["--apply", "--yes", "--although-not-owner"])).await?;
+    let (code, said) = lifeboat.backup(&with(&["--apply", "--yes", "--although-not-owner"])).await?;
     ensure!(code == Some(0) && said.contains(&format!("{last} was deleted")), "{code:?} {said}");
     ensure!(names(&place(cluster, last)?) == ["expired.json"]);
-    let (code, said) = lifeboat(&["delete", &name, "--yes", "--although-not-owner"]).await?;
+    let (code, said) = lifeboat.backup(&["delete", &name, "--yes", "--although-not-owner"]).await?;
     ensure!(code == Some(0), "{code:?} {said}");
     ensure!(names(&place(cluster, &id)?) == ["expired.json"]);
     Ok(())

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::cluster::{BUCKET, Cluster, Served, Setup, is_condition, is_terminal};
+use lifeboat_e2e::command_line::CommandLine;
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, schedule};
 use lifeboat_e2e::stock_tools::{run, s3cmd};
@@ -165,44 +166,23 @@ async fn scheduled_backup_restores_with_stock_tools(line: EtcdLine, name: &str) 
 
 /// `lifeboat backup …` on a file that describes the location, with no API server asked.
 async fn the_command_line_finds_the_same(cluster: &Cluster, newest: &Value, snapshot: &Path) -> Result<()> {
-    let dir = cluster.bed.dir().join("cli");
-    std::fs::create_dir_all(&dir)?;
-    let s3 = cluster.bed.s3();
-    let mut location = cluster.s3_objects("offsite", "offsite").location();
-    location["spec"]["s3"]["credentialsFile"] = json!("keys");
-    location["spec"]["s3"]["caBundleFile"] = json!(s3.ca_file);
-    let location_file = dir.join("location.yaml");
-    std::fs::write(&location_file, serde_norway::to_string(&location)?)?;
-    let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
-    std::fs::write(dir.join("keys"), keys)?;
-    let lifeboat = async |args: &[&str]| -> Result<(Option<i32>, String)> {
-        let output = Command::new(cluster.binary("lifeboat"))
-            .arg("backup")
-            .args(args)
-            .args(["--location", &location_file.to_string_lossy()])
-            .env_clear()
-            .stdin(Stdio::null())
-            .output()
-            .await?;
-        let both = [output.stdout, output.stderr].concat();
-        Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
-    };
+    let lifeboat = CommandLine::set_up(cluster, &cluster.s3_objects("offsite", "offsite"))?;
     let id = newest["status"]["backupId"].as_str().unwrap();
-    let (code, listed) = lifeboat(&["list"]).await?;
+    let (code, listed) = lifeboat.backup(&["list"]).await?;
     println!("{listed}");
     ensure!(code == Some(0) && listed.contains(id) && listed.starts_with("BACKUP"), "{code:?} {listed}");
-    let (_, described) = lifeboat(&["describe", id, "-o", "json"]).await?;
+    let (_, described) = lifeboat.backup(&["describe", id, "-o", "json"]).await?;
     let described: Value = serde_json::from_str(&described)?;
     ensure!(described["snapshot"]["revision"] == newest["status"]["revision"], "{described:#}");
-    let (code, verified) = lifeboat(&["verify", id]).await?;
+    let (code, verified) = lifeboat.backup(&["verify", id]).await?;
     ensure!(code == Some(0) && verified.contains("whole and sound"), "{code:?} {verified}");
-    let file = dir.join("etcd-{time}.db");
-    let (code, said) = lifeboat(&["fetch", id, "--file", &file.to_string_lossy()]).await?;
-    let fetched = dir.join(format!("etcd-{}.db", &id[..15]));
+    let file = lifeboat.path("etcd-{time}.db");
+    let (code, said) = lifeboat.backup(&["fetch", id, "--file", &file]).await?;
+    let fetched = lifeboat.dir.join(format!("etcd-{}.db", &id[..15]));
     ensure!(code == Some(0) && std::fs::read(&fetched)? == std::fs::read(snapshot)?, "{code:?} {said}");
-    let (code, said) = lifeboat(&["fetch", id, "--file", &file.to_string_lossy()]).await?;
+    let (code, said) = lifeboat.backup(&["fetch", id, "--file", &file]).await?;
     ensure!(code == Some(4) && said.contains("not overwritten"), "{code:?} {said}");
-    let (code, said) = lifeboat(&["verify", "20200101-000000-00000000"]).await?;
+    let (code, said) = lifeboat.backup(&["verify", "20200101-000000-00000000"]).await?;
     ensure!(code == Some(4) && said.contains("holds no archive"), "{code:?} {said}");
 
     // Damage in the bucket is found, and no file is left behind.
@@ -210,15 +190,21 @@ async fn the_command_line_finds_the_same(cluster: &Cluster, newest: &Value, snap
     let path = archive
         .trim_start_matches(&format!("s3://{BUCKET}/"))
         .replace("manifest.json", described["data"].as_str().unwrap());
-    let stored = s3.bucket_dir(BUCKET).join(path);
+    let stored = cluster.bed.s3().bucket_dir(BUCKET).join(path);
     let mut bytes = std::fs::read(&stored)?;
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&stored, &bytes)?;
-    let damaged = dir.join("damaged.db");
-    let (code, said) = lifeboat(&["fetch", id, "--file", &damaged.to_string_lossy()]).await?;
+    let damaged = lifeboat.path("damaged.db");
+    let (code, said) = lifeboat.backup(&["fetch", id, "--file", &damaged]).await?;
     ensure!(code == Some(1) && said.contains("corrupt"), "{code:?} {said}");
-    ensure!(std::fs::read_dir(&dir)?.all(|entry| !entry.unwrap().file_name().to_string_lossy().contains("damaged")));
+    ensure!(
+        std::fs::read_dir(&lifeboat.dir)?.all(|entry| !entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("damaged"))
+    );
     Ok(())
 }
 

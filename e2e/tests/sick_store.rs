@@ -2,18 +2,17 @@
 //! never held up, nothing half-made is listed or left, and people are told what to do. Rows of docs/faults.md.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lifeboat_e2e::bucket::look_into;
 use lifeboat_e2e::cluster::{Cluster, Setup, condition, is_condition};
+use lifeboat_e2e::command_line::CommandLine;
 use lifeboat_e2e::fill::fill;
 use lifeboat_e2e::manifests::{S3Objects, schedule};
 use lifeboat_e2e::runs::{backup_on, see_complete};
 use lifeboat_testbed::{Fault, Kind, S3Front};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
@@ -65,7 +64,7 @@ async fn upload_that_arrives_changed(cluster: &Cluster) -> Result<()> {
     ensure!(no_attempt_failed(&done), "{done:#}");
     ensure!(front.happened() == 2, "{:?}", front.seen());
     // Nothing of it is in the archive.
-    let said = lifeboat(cluster, &front, "changed", &["verify", "latest"]).await?;
+    let said = command_line(cluster, &front, "changed")?.backup(&["verify", "latest"]).await?;
     ensure!(said.0 == Some(0) && said.1.contains("whole and sound"), "{said:?}");
     Ok(())
 }
@@ -156,51 +155,31 @@ async fn name_that_does_not_resolve(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// `lifeboat backup …` against the location behind a front.
-async fn lifeboat(cluster: &Cluster, front: &S3Front, bucket: &str, args: &[&str]) -> Result<(Option<i32>, String)> {
-    let dir = cluster.bed.dir().join(format!("cli-{bucket}"));
-    std::fs::create_dir_all(&dir)?;
-    let s3 = cluster.bed.s3();
+/// The command line on a bucket behind its front.
+fn command_line(cluster: &Cluster, front: &S3Front, bucket: &str) -> Result<CommandLine> {
     let objects = S3Objects { endpoint: &front.endpoint, bucket, ..cluster.s3_objects(bucket, bucket) };
-    let mut location = objects.location();
-    location["spec"]["s3"]["credentialsFile"] = json!("keys");
-    location["spec"]["s3"]["caBundleFile"] = json!(s3.ca_file);
-    let file = dir.join("location.yaml");
-    std::fs::write(&file, serde_norway::to_string(&location)?)?;
-    let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
-    std::fs::write(dir.join("keys"), keys)?;
-    let output = Command::new(cluster.binary("lifeboat"))
-        .arg("backup")
-        .args(args)
-        .args(["--location", &file.to_string_lossy()])
-        .env_clear()
-        .current_dir(&dir)
-        .stdin(Stdio::null())
-        .output()
-        .await?;
-    let both = [output.stdout, output.stderr].concat();
-    Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
+    CommandLine::set_up(cluster, &objects)
 }
 
 /// Downloads that break off go on; ones that are changed are called corrupt; no wrong file is ever left.
 async fn downloads(cluster: &Cluster) -> Result<()> {
     let front = cluster.create_sick_location("downloads").await?;
     let done = see_complete(cluster, &backup_on("downloads", "downloads", None, &json!({})), "downloads").await?;
-    let dir = cluster.bed.dir().join("cli-downloads");
+    let lifeboat = command_line(cluster, &front, "downloads")?;
 
     front.set(Fault::Truncate { after_bytes: MIB }.on(Kind::ReadArchive).times(3));
-    let (code, said) = lifeboat(cluster, &front, "downloads", &["fetch", "latest", "--file", "cut.db"]).await?;
+    let (code, said) = lifeboat.backup(&["fetch", "latest", "--file", "cut.db"]).await?;
     ensure!(code == Some(0) && front.happened() == 3, "{code:?} {said} {:?}", front.seen());
-    let size = std::fs::metadata(dir.join("cut.db"))?.len();
+    let size = std::fs::metadata(lifeboat.dir.join("cut.db"))?.len();
     ensure!(done["status"]["sizeBytes"] == size, "{size}: {:#}", done["status"]);
 
     front.set(Fault::Reset { after_bytes: 3 * MIB }.times(3));
-    let (code, said) = lifeboat(cluster, &front, "downloads", &["fetch", "latest", "--file", "reset.db"]).await?;
+    let (code, said) = lifeboat.backup(&["fetch", "latest", "--file", "reset.db"]).await?;
     ensure!(code == Some(0) && front.happened() == 3, "{code:?} {said} {:?}", front.seen());
-    ensure!(std::fs::read(dir.join("cut.db"))? == std::fs::read(dir.join("reset.db"))?);
+    ensure!(std::fs::read(lifeboat.dir.join("cut.db"))? == std::fs::read(lifeboat.dir.join("reset.db"))?);
 
     front.set(Fault::CorruptDownload.on(Kind::ReadArchive));
-    let (code, said) = lifeboat(cluster, &front, "downloads", &["fetch", "latest", "--file", "changed.db"]).await?;
+    let (code, said) = lifeboat.backup(&["fetch", "latest", "--file", "changed.db"]).await?;
     println!("changed on the way: {code:?} {said}");
     ensure!(code == Some(1) && said.contains("corrupt") && front.happened() > 0, "{code:?} {said}");
 
@@ -212,20 +191,20 @@ async fn downloads(cluster: &Cluster) -> Result<()> {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(archive, &bytes)?;
-    let (code, said) = lifeboat(cluster, &front, "downloads", &["verify", "latest"]).await?;
+    let (code, said) = lifeboat.backup(&["verify", "latest"]).await?;
     println!("flipped in the bucket: {code:?} {said}");
     ensure!(code == Some(1) && said.contains("the archive is corrupt"), "{code:?} {said}");
 
     std::fs::write(archive, &bytes[..middle])?;
-    let (code, said) = lifeboat(cluster, &front, "downloads", &["fetch", "latest", "--file", "short.db"]).await?;
+    let (code, said) = lifeboat.backup(&["fetch", "latest", "--file", "short.db"]).await?;
     println!("cut in the bucket: {code:?} {said}");
     ensure!(code == Some(1) && said.contains("corrupt"), "{code:?} {said}");
 
     std::fs::remove_file(archive)?;
-    let (code, said) = lifeboat(cluster, &front, "downloads", &["verify", "latest"]).await?;
+    let (code, said) = lifeboat.backup(&["verify", "latest"]).await?;
     println!("gone from the bucket: {code:?} {said}");
     ensure!(code == Some(1) && said.contains("does not exist") && !said.contains("corrupt"), "{code:?} {said}");
-    for file in std::fs::read_dir(&dir)? {
+    for file in std::fs::read_dir(&lifeboat.dir)? {
         let name = file?.file_name().into_string().unwrap();
         ensure!(["keys", "location.yaml", "cut.db", "reset.db"].contains(&name.as_str()), "{name} was left");
     }

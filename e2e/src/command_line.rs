@@ -1,0 +1,78 @@
+//! `lifeboat backup …` as an administrator runs it: a file that describes the location, another with the keys, and no API
+//! server asked.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::Result;
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::cluster::Cluster;
+use crate::manifests::S3Objects;
+
+/// What a command ended with: its exit code, and all that it printed.
+pub type Said = (Option<i32>, String);
+
+/// The command, set up for one location.
+pub struct CommandLine {
+    /// Where its files are, and where it runs.
+    pub dir: PathBuf,
+    program: PathBuf,
+    /// Arguments that follow all others.
+    more: Vec<String>,
+}
+
+impl CommandLine {
+    /// Writes `location.yaml` and `keys` into a directory of the testbed that is the location's own.
+    pub fn set_up(cluster: &Cluster, objects: &S3Objects<'_>) -> Result<Self> {
+        let dir = cluster.bed.dir().join("cli").join(objects.bucket);
+        std::fs::create_dir_all(&dir)?;
+        let mut location = objects.location();
+        location["spec"]["s3"]["credentialsFile"] = json!("keys");
+        location["spec"]["s3"]["caBundleFile"] = json!(cluster.bed.s3().ca_file);
+        std::fs::write(dir.join("location.yaml"), serde_norway::to_string(&location)?)?;
+        let S3Objects { access_key, secret_key, .. } = objects;
+        std::fs::write(
+            dir.join("keys"),
+            format!("AWS_ACCESS_KEY_ID={access_key}\nAWS_SECRET_ACCESS_KEY={secret_key}\n"),
+        )?;
+        Ok(Self { dir, program: cluster.binary("lifeboat"), more: Vec::new() })
+    }
+
+    /// The same, of one cluster of those that lie in the location.
+    pub fn of_cluster(self, uid: &str) -> Self {
+        Self { more: vec!["--cluster".to_owned(), uid.to_owned()], ..self }
+    }
+
+    /// Runs `lifeboat backup` with these arguments.
+    pub async fn backup(&self, args: &[&str]) -> Result<Said> {
+        let mut command = self.command();
+        command.arg("backup").args(args).arg("--location").arg(self.dir.join("location.yaml")).args(&self.more);
+        said(command).await
+    }
+
+    /// Runs `lifeboat` with these arguments; the location is in the environment.
+    pub async fn run(&self, args: &[&str]) -> Result<Said> {
+        let mut command = self.command();
+        command.args(args).env("LIFEBOAT_LOCATION", self.dir.join("location.yaml"));
+        said(command).await
+    }
+
+    /// A path in its directory, as an argument.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_string_lossy().into_owned()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().current_dir(&self.dir).stdin(Stdio::null());
+        command
+    }
+}
+
+async fn said(mut command: Command) -> Result<Said> {
+    let output = command.output().await?;
+    let both = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
+}
