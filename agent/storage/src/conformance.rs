@@ -65,7 +65,7 @@ struct Room<'a> {
 }
 
 fn told(what: &str) -> impl Fn(StoreError) -> String + '_ {
-    move |error| format!("{what}: {error} ({})", error.reason())
+    move |error| format!("{what}: {error} ({:?})", error.class())
 }
 
 fn require(holds: bool, words: impl FnOnce() -> String) -> Outcome {

@@ -7,6 +7,7 @@ mod upload;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +34,10 @@ const STEP_LIMIT: Duration = Duration::from_secs(60);
 /// it must not get all that the process has.
 static TURNS: Semaphore = Semaphore::const_new(8);
 const READ_CHUNK_BYTES: usize = 256 * 1024;
+/// Percent of a local file system that archives leave free unless told otherwise: etcd may live on it, as on the spool's.
+pub const DIRECTORY_RESERVE_PERCENT: u64 = 20;
+/// File systems of other machines, by their magic numbers (statfs(2)): NFS, SMB (two), Ceph. No etcd of this host is there.
+const REMOTE: [i64; 4] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400];
 /// A put makes its directory and then writes in it; a delete next door may remove the directory in between.
 const RACES_TOLERATED: u32 = 8;
 
@@ -49,6 +54,8 @@ struct Place {
     root: PathBuf,
     /// Empty or a valid path below the root.
     below: String,
+    /// Percent of a local file system that stay free.
+    reserve_percent: u64,
 }
 
 impl DirectoryStore {
@@ -71,7 +78,16 @@ impl DirectoryStore {
         }
         let description =
             if below.is_empty() { format!("directory {mount}") } else { format!("directory {mount}/{below}") };
-        Ok(Self { place: Arc::new(Place { description, root, below: below.to_owned() }) })
+        let (below, reserve_percent) = (below.to_owned(), DIRECTORY_RESERVE_PERCENT);
+        Ok(Self { place: Arc::new(Place { description, root, below, reserve_percent }) })
+    }
+
+    /// The same store, of whose file system so many percent stay free, unless it is another machine's.
+    #[must_use]
+    pub fn with_reserve_percent(self, reserve_percent: u64) -> Self {
+        let Place { description, root, below, reserve_percent: _ } = self.place.as_ref();
+        let (description, root, below) = (description.clone(), root.clone(), below.clone());
+        Self { place: Arc::new(Place { description, root, below, reserve_percent }) }
     }
 
     async fn run<T, F>(&self, what: &'static str, work: F) -> Result<T, StoreError>
@@ -131,6 +147,28 @@ impl Place {
 
     fn make_base(&self) -> Result<Beneath, StoreError> {
         self.root()?.make_directory(&self.below).map_err(|error| self.trouble("making the directory", &error))
+    }
+
+    /// Refuses what would leave less free than must stay free. For archives, not for small objects: what retention writes
+    /// before it deletes must have room when there is none.
+    fn check_room(&self, on: impl AsFd, bytes: u64) -> Result<(), StoreError> {
+        let trouble = |error: Errno| self.trouble("looking for room", &error.into());
+        let kind = rustix::fs::fstatfs(&on).map_err(trouble)?.f_type;
+        let space = rustix::fs::fstatvfs(&on).map_err(trouble)?;
+        let available = space.f_bavail.saturating_mul(space.f_frsize);
+        let total = space.f_blocks.saturating_mul(space.f_frsize);
+        let reserve = total / 100 * self.reserve_percent;
+        if REMOTE.contains(&kind) || available >= bytes.saturating_add(reserve) {
+            return Ok(());
+        }
+        let words = format!(
+            "{} MiB of {} MiB are free, and {} % of a local file system stay free, because etcd may live on it: delete \
+             backups, keep fewer, or give the directory a larger file system of its own",
+            available >> 20,
+            total >> 20,
+            self.reserve_percent
+        );
+        Err(StoreError::Full { store: self.description.clone(), words })
     }
 
     fn not_found(&self, key: &ObjectKey) -> StoreError {

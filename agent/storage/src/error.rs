@@ -174,23 +174,6 @@ impl StoreError {
         }
     }
 
-    /// Whether the same call, repeated with nothing changed by a person, gives the same answer.
-    #[must_use]
-    pub fn is_permanent(&self) -> bool {
-        match self.class() {
-            ErrorClass::Missing
-            | ErrorClass::Conflict
-            | ErrorClass::Refused
-            | ErrorClass::CredentialsMissing
-            | ErrorClass::Misconfigured
-            | ErrorClass::NotSupported
-            | ErrorClass::Corrupt
-            | ErrorClass::TooLarge
-            | ErrorClass::Held => true,
-            ErrorClass::Unavailable | ErrorClass::Full | ErrorClass::Cancelled => false,
-        }
-    }
-
     /// Whether asking again within seconds makes sense. A full store is neither permanent nor worth hammering.
     #[must_use]
     pub fn is_worth_retrying(&self) -> bool {
@@ -209,27 +192,6 @@ impl StoreError {
             | ErrorClass::Cancelled => false,
         }
     }
-
-    /// The variant's name: metric label and, where no wider reason fits, event reason.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NotFound { .. } => "NotFound",
-            Self::AlreadyExists { .. } => "AlreadyExists",
-            Self::AccessDenied { .. } => "AccessDenied",
-            Self::NoSuchBucket { .. } => "NoSuchBucket",
-            Self::CredentialsMissing { .. } => "CredentialsMissing",
-            Self::UntrustedCertificate { .. } => "UntrustedCertificate",
-            Self::InvalidConfiguration { .. } => "InvalidConfiguration",
-            Self::Unavailable { .. } => "Unavailable",
-            Self::NotSupported { .. } => "NotSupported",
-            Self::Corrupt { .. } => "Corrupt",
-            Self::TooLarge { .. } => "TooLarge",
-            Self::Full { .. } => "Full",
-            Self::RetentionHeld { .. } => "RetentionHeld",
-            Self::Cancelled { .. } => "Cancelled",
-        }
-    }
 }
 
 impl From<KeyError> for StoreError {
@@ -244,13 +206,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_unavailability_is_retried_and_fullness_is_not_for_ever() {
+    fn only_unavailability_is_retried() {
         let gone = StoreError::Unavailable { store: "s3://b".into(), words: "connection refused".into() };
-        assert!(gone.is_worth_retrying() && !gone.is_permanent());
+        assert!(gone.is_worth_retrying());
         let full = StoreError::Full { store: "d".into(), words: "no space left".into() };
-        assert!(!full.is_worth_retrying() && !full.is_permanent());
+        assert!(!full.is_worth_retrying());
         let denied = StoreError::AccessDenied { store: "s3://b".into(), words: "no".into(), check: "the policy" };
-        assert!(denied.is_permanent() && !denied.is_worth_retrying());
+        assert!(!denied.is_worth_retrying());
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod s3;
 mod store;
 mod upload;
 
-pub use directory::DirectoryStore;
+pub use directory::{DIRECTORY_RESERVE_PERCENT, DirectoryStore};
 pub use error::{ErrorClass, StoreError};
 pub use faulty::{Fault, FaultyStore, Operation};
 pub use key::{KeyError, ObjectKey};

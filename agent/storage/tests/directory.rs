@@ -15,7 +15,8 @@ fn key(text: &str) -> ObjectKey {
 }
 
 fn store(root: &Path, below: Option<&str>) -> DirectoryStore {
-    DirectoryStore::new("archive", root, below).unwrap()
+    // However full the disk of this machine is.
+    DirectoryStore::new("archive", root, below).unwrap().with_reserve_percent(0)
 }
 
 async fn put(store: &DirectoryStore, name: &str, body: &'static [u8]) -> Result<(), StoreError> {
@@ -161,30 +162,66 @@ async fn completing_never_replaces_another_object() {
     assert_eq!(store.get_small(&key("taken"), 10).await.unwrap(), Bytes::from_static(b"first"));
 }
 
+/// A disk that can be filled: a tmpfs. Mounting it needs the rights that these tests run with.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn of(size: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mounted = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "lifeboat-full"])
+            .arg(root.path())
+            .status()
+            .unwrap();
+        assert!(mounted.success(), "cannot mount a tmpfs: this test must run as root");
+        Self(root)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(self.0.path()).status();
+    }
+}
+
+fn part(number: u32, offset: u64, bytes: usize) -> Part {
+    Part { number, offset, body: Bytes::from(vec![1_u8; bytes]) }
+}
+
+#[tokio::test]
+async fn archives_leave_a_part_of_the_disk_free_and_small_objects_need_not() {
+    let disk = SmallDisk::of("16m");
+    let store = DirectoryStore::new("archive", disk.0.path(), None).unwrap();
+    let upload = store.begin_upload(&key("data")).await.unwrap();
+    let first = upload.put_part(part(1, 0, 8 << 20)).await.unwrap();
+    // 12 of 16 MiB would be 75 %, 13 are more than may be.
+    let second = upload.put_part(part(2, 8 << 20, 4 << 20)).await.unwrap();
+    let error = upload.put_part(part(3, 12 << 20, 1 << 20)).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Full, "{error}");
+    assert!(error.to_string().contains("20 %") && error.to_string().contains("delete"), "{error}");
+    upload.complete(vec![first, second]).await.unwrap();
+    // A disk that others filled.
+    std::fs::write(disk.0.path().join("theirs"), vec![1_u8; 1 << 20]).unwrap();
+    let error = store.begin_upload(&key("more")).await.unwrap_err();
+    assert_eq!(error.class(), ErrorClass::Full, "{error}");
+    assert_eq!(store.list_uploads("").await.unwrap(), [], "nothing was begun");
+    put(&store, "expired.json", b"{}").await.unwrap();
+    store.delete(&key("data")).await.unwrap();
+    store.begin_upload(&key("more")).await.unwrap().abort().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_full_disk_is_full_and_leaves_the_old_object() {
-    // A tmpfs of one megabyte is a disk that really is full; mounting it needs the rights that these tests run with.
-    let root = tempfile::tempdir().unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=1m", "lifeboat-full"])
-        .arg(root.path())
-        .status()
-        .unwrap();
-    assert!(mounted.success(), "cannot mount a tmpfs: this test must run as root");
-    let store = store(root.path(), None);
+    let disk = SmallDisk::of("1m");
+    let store = store(disk.0.path(), None);
     put(&store, "kept", b"old").await.unwrap();
     let large = Bytes::from(vec![1_u8; 2 << 20]);
     let outcome = store.put(&key("kept"), large.clone(), PutMode::Overwrite).await;
+    assert!(matches!(outcome, Err(StoreError::Full { .. })), "{outcome:?}");
     let upload = store.begin_upload(&key("data")).await.unwrap();
     let part = upload.put_part(Part { number: 1, offset: 0, body: large }).await;
     upload.abort().await.unwrap();
-    let kept = store.get_small(&key("kept"), 10).await;
-    let left = store.list_uploads("").await;
-    drop(upload);
-    let unmounted = std::process::Command::new("umount").arg(root.path()).status().unwrap();
-    assert!(unmounted.success());
-    assert!(matches!(outcome, Err(StoreError::Full { .. })), "{outcome:?}");
     assert!(matches!(part, Err(StoreError::Full { .. })), "{part:?}");
-    assert_eq!(kept.unwrap(), Bytes::from_static(b"old"));
-    assert_eq!(left.unwrap(), []);
+    assert_eq!(store.get_small(&key("kept"), 10).await.unwrap(), Bytes::from_static(b"old"));
+    assert_eq!(store.list_uploads("").await.unwrap(), []);
 }

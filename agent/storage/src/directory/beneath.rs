@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -33,6 +33,11 @@ impl Beneath {
     /// Opens the root itself. It must exist: creating it would hide a mount that is missing and fill the host's disk.
     pub(super) fn open_root(root: &Path) -> io::Result<Self> {
         Ok(Self(rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?))
+    }
+
+    /// The directory itself.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 
     /// Opens a directory below; the empty path is this one again.

@@ -1,10 +1,12 @@
 //! Writes that are under way: one hidden directory each, `.lifeboat-uploads/<id>/`, with the key's text beside one data
-//! file that parts are written into at their place. `complete` syncs that file and renames it, never over another object.
+//! file that parts are written into at their place and synced. `complete` renames it, never over another object. Archives
+//! leave a part of the file system free.
 //! Plain puts go the same way, so that whatever a crash leaves behind is found by listing uploads.
 //! Blocking file I/O through [`run_blocking`].
 
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 
@@ -36,6 +38,7 @@ impl DirectoryUpload {
         let pending = PendingUpload { key: key.clone(), upload_id, initiated: Some(Timestamp::now()) };
         let wanted = pending.clone();
         let data = run_blocking(place, "beginning an upload", move |place| {
+            place.check_room(place.make_base()?.as_fd(), 0)?;
             open_scratch(place, &wanted.upload_id, &wanted.key).map(|(_, data)| data)
         })
         .await?;
@@ -53,7 +56,11 @@ impl Upload for DirectoryUpload {
         let data = Arc::clone(&self.data);
         run_blocking(&self.place, "writing a part", move |place| {
             let Part { number, offset, body } = part;
-            data.write_all_at(&body, offset).map_err(|error| place.trouble("writing", &error))?;
+            place.check_room(data.as_fd(), body.len() as u64)?;
+            // Synced part by part: gigabytes of it at the end would stand before etcd's own writes, and take longer than
+            // any one step may.
+            let written = data.write_all_at(&body, offset).and_then(|()| data.sync_data());
+            written.map_err(|error| place.trouble("writing", &error))?;
             let crc32 = crc32fast::hash(&body);
             Ok(PartReceipt { number, offset, size: body.len() as u64, crc32, etag: String::new() })
         })

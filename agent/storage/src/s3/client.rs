@@ -483,7 +483,7 @@ mod tests {
 
     async fn refused(config: S3Config) -> StoreError {
         let error = connect(config).await.unwrap_err();
-        assert!(error.is_permanent(), "{error}");
+        assert!(!error.is_worth_retrying(), "{error}");
         error
     }
 
