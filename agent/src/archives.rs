@@ -34,6 +34,7 @@ use crate::host::keys::KeysError;
 use crate::keeping::KeepError;
 use crate::location::LocationError;
 use crate::manifest::{FoundManifest, ManifestError};
+use crate::partial_file::PartialError;
 
 /// Archives in a location, without any API server.
 #[derive(Debug, clap::Subcommand)]
@@ -213,7 +214,8 @@ impl ArchiveError {
             | Self::NoSuchArchive { .. }
             | Self::Refused(_)
             | Self::Keep(KeepError::Pinned(_))
-            | Self::Fetch(FetchError::Exists(_) | FetchError::IdentityFile { .. } | FetchError::Identity { .. })
+            | Self::Fetch(FetchError::File(PartialError::Exists(_) | PartialError::NoSpace { .. }))
+            | Self::Fetch(FetchError::IdentityFile { .. } | FetchError::Identity { .. })
             | Self::Fetch(FetchError::Read(ReadError::Encrypted { .. })) => 4,
             Self::Location(_)
             | Self::Store(_)

@@ -12,24 +12,24 @@ mod proof;
 mod shelf;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_crds::backup::{ArchiveFacts, EtcdBackupSpec, VerificationLevel};
 use lifeboat_crds::location::{AccessMode, EtcdBackupLocationSpec};
-use lifeboat_crds::manifest::ManifestObject;
-use lifeboat_crds::member::Divergence;
+use lifeboat_crds::manifest::{Manifest, ManifestObject};
+use lifeboat_crds::member::{Agreement, Divergence};
 use lifeboat_crds::{BackupId, NodeName, Time};
 use lifeboat_snapshot::{Content, HashKv, HashKvError, Level};
 use lifeboat_storage::{ObjectKey, ObjectStore};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use self::error::BackupError;
 pub use self::manifest::archive_facts;
-use self::manifest::{Made, build_manifest};
+use self::manifest::{Made, build_manifest, member_name};
 use self::members::Question;
 use self::proof::{Bounds, Diverged, Proof, Unpublished, prove_content, prove_members};
 use self::shelf::{OpenLocation, Shelf};
@@ -37,25 +37,22 @@ use crate::archive::encode::Packing;
 use crate::archive::encryption::{Recipients, parse_recipients};
 use crate::archive::progress::{Progress, Stage};
 use crate::archive::spool::RESERVE_PERCENT;
-use crate::archive::transfer::{Transfer, Transferred, run_transfer};
+use crate::archive::transfer::{BegunUpload, Transfer, Transferred, begin_upload, run_transfer};
 use crate::etcd::client::{Endpoint, MemberClient};
 use crate::etcd::snapshot::{SnapshotLimits, SnapshotRequest};
 use crate::etcd::status::fetch_member;
-use crate::host::divergence::DivergenceNote;
 use crate::host::files::{HostOptions, HostView, read_host};
 use crate::host::fingerprint::read_fingerprints;
 use crate::host::identity::HostId;
+use crate::host::last_comparison::{Finding, LastComparison};
 use crate::keyring::Keyring;
 use crate::location::ownership::{Claim, Ownership, OwnershipError};
 use crate::location::{LocationError, LocationOpener, is_conditional};
 
 /// Silence of etcd after which a stream is given up.
 const NO_PROGRESS: Duration = Duration::from_secs(20);
-
 /// For how long a store that does not say whose prefix it is is asked again.
 const OWNER_PATIENCE: Duration = Duration::from_secs(120);
-/// Longest for clearing up after a failure.
-const CLEAN_UP: Duration = Duration::from_secs(15);
 
 /// What every backup of this agent needs.
 #[derive(Clone, Debug)]
@@ -76,10 +73,13 @@ pub struct BackupRunner {
     pub spool_dir: PathBuf,
     /// Version of this program.
     pub version: &'static str,
-    /// That members were found to differ; this agent's own finding.
-    pub divergence: Arc<Mutex<DivergenceNote>>,
-    /// One database is read at a time: each read holds parts in memory. A location that is away keeps nobody waiting.
+    /// What the last comparison of members by this agent found.
+    pub comparison: Arc<LastComparison>,
+    /// One database is read at a time: each read holds parts in memory. Held from when the store has agreed to take an
+    /// archive until it has every part of it: a location that is away keeps nobody waiting.
     pub turn: Arc<Semaphore>,
+    /// One archive is read back at a time, beside a database at most.
+    pub reading: Arc<Semaphore>,
 }
 
 /// One attempt.
@@ -107,30 +107,62 @@ impl BackupRunner {
         cancel: &CancellationToken,
     ) -> Result<ArchiveFacts, BackupError> {
         let seconds = u64::try_from(order.object.spec.limits.timeout_seconds).unwrap_or(0);
-        let deadline = Instant::now() + Duration::from_secs(seconds);
+        let bounds = Bounds { deadline: Instant::now() + Duration::from_secs(seconds), cancel };
         progress.enter(Stage::Preparing);
-        let ended = || if cancel.is_cancelled() { BackupError::Interrupted } else { BackupError::Late };
-        let (location, recipients) = within(deadline, cancel, self.open_location(order)).await.ok_or_else(ended)??;
-        let keys = within(deadline, cancel, self.keyring.current()).await.ok_or_else(ended)?;
+        let (location, recipients) = bounds.within(self.open_location(order)).await??;
+        let keys = bounds.within(self.keyring.current()).await?;
         let shelf = Shelf::new(&location, &self.cluster_uid, &order.backup_id, &keys, cancel);
-        if let Some(manifest) = within(deadline, cancel, shelf.adopt()).await.ok_or_else(ended)?? {
+        if let Some(manifest) = bounds.within(shelf.adopt()).await?? {
             tracing::info!(backup = %order.backup_id, "the archive is there already");
             return Ok(archive_facts(&manifest, &shelf.manifest_uri()?));
         }
-        within(deadline, cancel, self.check_ownership(&location, cancel)).await.ok_or_else(ended)??;
+        bounds.within(self.check_ownership(&location, cancel)).await??;
+        self.fill(order, &shelf, recipients.as_ref(), progress, bounds).await
+    }
+
+    /// From a place without this backup to one with it. Until there is a manifest, whatever ends the attempt takes the
+    /// archive along.
+    async fn fill(
+        &self,
+        order: &BackupOrder,
+        shelf: &Shelf<'_>,
+        recipients: Option<&Recipients>,
+        progress: &Arc<Progress>,
+        bounds: Bounds<'_>,
+    ) -> Result<ArchiveFacts, BackupError> {
+        let (key, data) = shelf.new_data_key(order.attempt, recipients.is_some())?;
+        let upload = begin_upload(&shelf.store, &key, bounds.deadline, bounds.cancel).await?;
+        let making = async {
+            let place = Place { store: &shelf.store, key: &key, data, upload: &upload };
+            let manifest = self.make(order, place, recipients, progress, bounds).await?;
+            // Proofs end early where they are cancelled, and count as far as they came.
+            if bounds.cancel.is_cancelled() { Err(BackupError::Interrupted) } else { Ok(manifest) }
+        };
+        let manifest = upload.or_nothing(making).await?;
+        progress.enter(Stage::Publishing);
+        let published = shelf.publish(manifest).await?;
+        Ok(archive_facts(&published, &shelf.manifest_uri()?))
+    }
+
+    /// Reads etcd into the place and proves what lies there then.
+    async fn make(
+        &self,
+        order: &BackupOrder,
+        Place { store, key, data, upload }: Place<'_>,
+        recipients: Option<&Recipients>,
+        progress: &Arc<Progress>,
+        bounds: Bounds<'_>,
+    ) -> Result<Manifest, BackupError> {
         progress.enter(Stage::Waiting);
-        let turn = within(deadline, cancel, self.turn.acquire()).await.ok_or_else(ended)?;
-        let _turn = turn.map_err(|_closed| BackupError::Interrupted)?;
+        let turn = bounds.within(Arc::clone(&self.turn).acquire_owned()).await?;
+        let turn = turn.map_err(|_closed| BackupError::Interrupted)?;
         // Waiting for another backup of this master is no part of how long this one took.
         let begun = Timestamp::now();
         progress.enter(Stage::Preparing);
-        let source = within(deadline, cancel, self.find_source()).await.ok_or_else(ended)??;
-        let (key, data) = shelf.new_data_key(order.attempt, recipients.is_some())?;
-        let spec = &order.object.spec;
-        let packing = Packing { zstd_level: spec.compression.zstd_level, recipients: recipients.clone() };
-        let place = (Arc::clone(&shelf.store), key.clone());
-        let transfer = self.plan_transfer(order, &source, packing, place, deadline);
-        let Transferred { facts, encoded, hash_kv } = run_transfer(transfer, progress, cancel).await?;
+        let source = bounds.within(self.find_source()).await??;
+        let transfer = self.plan_transfer(order, &source, recipients.cloned(), turn, bounds.deadline);
+        let transferred = run_transfer(transfer, upload, progress, bounds.cancel).await?;
+        let Transferred { facts, encoded, hash_kv } = transferred;
         let proof = Proof::of_stream(&facts);
         let made = Made {
             runner: self,
@@ -139,34 +171,25 @@ impl BackupRunner {
             facts: &facts,
             encoded,
             proof: &proof,
-            recipients: recipients.as_ref(),
+            recipients,
             data,
             begun,
             now: Timestamp::now(),
         };
         progress.enter(Stage::Verifying);
-        let archive =
-            Unpublished { store: shelf.store.as_ref(), key: &key, manifest: &build_manifest(&made), progress };
-        let bounds = Bounds { deadline, cancel };
-        let proof = match self.prove(&archive, &source, proof.clone(), hash_kv, bounds).await {
-            Ok(proof) => proof,
-            Err(error) => {
-                discard(&archive).await;
-                return Err(error);
-            }
-        };
-        progress.enter(Stage::Publishing);
-        let manifest = build_manifest(&Made { proof: &proof, now: Timestamp::now(), ..made });
-        let published = shelf.publish(manifest).await?;
-        Ok(archive_facts(&published, &shelf.manifest_uri()?))
+        let unproven = build_manifest(&made);
+        let reading = self.reading.as_ref();
+        let archive = Unpublished { store: store.as_ref(), key, manifest: &unproven, progress, reading };
+        let proof = self.prove(&archive, &source, proof.clone(), hash_kv, bounds).await?;
+        Ok(build_manifest(&Made { proof: &proof, now: Timestamp::now(), ..made }))
     }
 
     fn plan_transfer(
         &self,
         order: &BackupOrder,
         source: &Source,
-        packing: Packing,
-        (store, key): (Arc<dyn ObjectStore>, ObjectKey),
+        recipients: Option<Recipients>,
+        turn: OwnedSemaphorePermit,
         deadline: Instant,
     ) -> Transfer {
         let spec = &order.object.spec;
@@ -175,9 +198,8 @@ impl BackupRunner {
             snapshot: snapshot_request(spec),
             level: snapshot_level(spec.verification),
             wants_hash_kv: spec.verification == VerificationLevel::Members,
-            packing,
-            store,
-            key,
+            packing: Packing { zstd_level: spec.compression.zstd_level, recipients },
+            turn,
             spool_directory: self.spool_dir.join(format!("{}-{}", order.backup_id, order.attempt)),
             spool_reserve_percent: RESERVE_PERCENT,
             spool_bytes: spec.limits.spool.bytes().unwrap_or(0),
@@ -213,27 +235,41 @@ impl BackupRunner {
             VerificationLevel::Content | VerificationLevel::Members => prove_content(proof, archive, bounds).await?,
         };
         let Content::Verified(database) = &proof.content else { return Ok(proof) };
-        let question =
-            Question { endpoint: &source.endpoint, status: &source.status, revision: database.revision, bounds };
+        let question = Question {
+            endpoint: &source.endpoint,
+            status: &source.status,
+            revision: database.revision,
+            is_thorough: matches!(self.comparison.get(), Some(Finding::Divergence(_))),
+            bounds,
+        };
         let proven = prove_members(proof, hash_kv, &question).await;
-        self.note_divergence(proven.as_ref().map(|proof| proof.level));
+        self.note_comparison(source, question.revision, &proven);
         proven
     }
 
-    /// Keeps in mind that members differ, until they are found not to.
-    fn note_divergence(&self, found: Result<VerificationLevel, &BackupError>) {
-        let mut note = self.divergence.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = match found {
-            Ok(VerificationLevel::Members) => note.clear(),
+    /// Keeps in mind what a comparison found; one that found nothing changes nothing.
+    fn note_comparison(&self, source: &Source, revision: i64, proven: &Result<Proof, BackupError>) {
+        let time = Time(Timestamp::now());
+        let found = match proven {
+            Ok(Proof { level: VerificationLevel::Members, content: _, shortfall: _, agreeing }) => {
+                let read = member_name(&source.status, source.name.as_deref());
+                let members = std::iter::once(read).chain(agreeing.iter().cloned()).collect();
+                Finding::Agreement(Agreement { revision, members, time })
+            }
             Err(BackupError::Diverged { diverged: Diverged { revision, members }, words: _ }) => {
                 let members = members.iter().map(|(name, hash)| format!("{name} ({hash:08x})")).collect();
-                note.set(Divergence { revision: *revision, members, time: Time(Timestamp::now()) })
+                Finding::Divergence(Divergence { revision: *revision, members, time })
             }
-            Ok(VerificationLevel::Checksum | VerificationLevel::Content) | Err(_) => Ok(()),
+            Ok(_) | Err(_) => return,
         };
-        if let Err(error) = kept {
-            tracing::warn!(%error, "whether members differ is not kept over a restart of this agent");
-        }
+        self.comparison.note(found);
+        let comparison = Arc::clone(&self.comparison);
+        // The disk is etcd's own: nobody waits for it.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = comparison.keep() {
+                tracing::warn!(%error, "what members were found to hold is not kept over a restart of this agent");
+            }
+        });
     }
 
     /// The location that is written to, and to whom archives in it are encrypted.
@@ -254,21 +290,27 @@ impl BackupRunner {
     /// This node's member, as its files and the member itself describe it.
     async fn find_source(&self) -> Result<Source, BackupError> {
         let options = self.host.clone();
-        let view =
-            tokio::task::spawn_blocking(move || read_host(&options)).await.map_err(|_| BackupError::Interrupted)?;
+        let view = on_thread("reading this host's files", move || read_host(&options)).await?;
         let HostView { discovery, endpoint, not_after: _ } = view;
         let Some(endpoint) = endpoint else { return Err(BackupError::NoMember(discovery.problems.join("; "))) };
         let client = MemberClient::connect(&endpoint).await?;
         let status = fetch_member(&client).await?;
         let (root, files) = (self.host.root.clone(), discovery.api_server.clone());
-        let fingerprints = tokio::task::spawn_blocking(move || read_fingerprints(&root, &files))
-            .await
-            .map_err(|_| BackupError::Interrupted)?;
+        let fingerprints = on_thread("taking fingerprints", move || read_fingerprints(&root, &files)).await?;
         for words in &fingerprints.unreadable {
             tracing::warn!(words, "the manifest will lack a fingerprint");
         }
         Ok(Source { endpoint, client, status, name: discovery.name, fingerprints })
     }
+}
+
+/// Where an archive goes.
+struct Place<'p> {
+    store: &'p Arc<dyn ObjectStore>,
+    key: &'p ObjectKey,
+    /// File name of the data.
+    data: String,
+    upload: &'p BegunUpload,
 }
 
 /// The member that is read.
@@ -296,23 +338,15 @@ fn snapshot_level(level: VerificationLevel) -> Level {
     }
 }
 
-/// Takes an archive away that no manifest names.
-async fn discard(archive: &Unpublished<'_>) {
-    let words = match tokio::time::timeout(CLEAN_UP, archive.store.delete(archive.key)).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => error.to_string(),
-        Err(_elapsed) => format!("no answer within {} s", CLEAN_UP.as_secs()),
-    };
-    tracing::warn!(key = %archive.key, error = words, "an archive that is not published was left with the store");
-}
-
-/// What comes of `work` before the deadline and the cancellation; nothing after. Only for work that leaves nothing behind.
-async fn within<T>(deadline: Instant, cancel: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => None,
-        done = tokio::time::timeout_at(deadline, work) => done.ok(),
-    }
+/// Work that blocks.
+async fn on_thread<T: Send + 'static>(
+    doing: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, BackupError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| match error.is_cancelled() {
+        true => BackupError::Interrupted,
+        false => BackupError::Died(doing),
+    })
 }
 
 impl From<LocationError> for BackupError {
@@ -320,3 +354,6 @@ impl From<LocationError> for BackupError {
         Self::Location(error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,8 @@ use lifeboat_crds::reference::{KeySelector, ObjectName};
 use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdMember, Reason, layout};
 use lifeboat_process::api_error::api_words;
 use lifeboat_storage::{
-    Credentials, DirectoryStore, ErrorClass, ObjectLock, ObjectLockMode, ObjectStore, S3Config, S3Store,
-    ServerSideEncryption, StoreError,
+    Credentials, DIRECTORY_RESERVE_PERCENT, DirectoryStore, ErrorClass, ObjectLock, ObjectLockMode, ObjectStore,
+    S3Config, S3Store, ServerSideEncryption, StoreError,
 };
 
 /// Longest wait for the API server.
@@ -106,6 +106,7 @@ pub struct LocationOpener {
     client: OpaqueClient,
     namespace: String,
     directories: Arc<BTreeMap<String, PathBuf>>,
+    directory_reserve_percent: u64,
 }
 
 /// A client that prints as its name alone.
@@ -121,7 +122,17 @@ impl std::fmt::Debug for OpaqueClient {
 impl LocationOpener {
     /// Opens locations of this namespace; `directories` are the mounts by name.
     pub fn new(client: Client, namespace: &str, directories: BTreeMap<String, PathBuf>) -> Self {
-        Self { client: OpaqueClient(client), namespace: namespace.to_owned(), directories: Arc::new(directories) }
+        Self {
+            client: OpaqueClient(client),
+            namespace: namespace.to_owned(),
+            directories: Arc::new(directories),
+            directory_reserve_percent: DIRECTORY_RESERVE_PERCENT,
+        }
+    }
+
+    /// The same, with so many percent of a directory's file system left free.
+    pub fn with_directory_reserve_percent(self, directory_reserve_percent: u64) -> Self {
+        Self { directory_reserve_percent, ..self }
     }
 
     /// Reads a location.
@@ -182,7 +193,8 @@ impl LocationOpener {
             return Err(LocationError::NoSuchMount { name: mount.clone(), known });
         };
         let sub_path = Some(sub_path.as_str()).filter(|path| !path.is_empty());
-        Ok(Arc::new(DirectoryStore::new(mount, root.clone(), sub_path)?))
+        let store = DirectoryStore::new(mount, root.clone(), sub_path)?;
+        Ok(Arc::new(store.with_reserve_percent(self.directory_reserve_percent)))
     }
 
     async fn fetch_credentials(&self, ObjectName { name }: &ObjectName) -> Result<Credentials, LocationError> {

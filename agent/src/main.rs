@@ -15,6 +15,7 @@ mod keyring;
 mod location;
 mod manifest;
 mod node_cli;
+mod partial_file;
 mod rejoin;
 mod report;
 mod restore_engine;
@@ -42,6 +43,7 @@ use crate::node_cli::{NodeCommand, run_node_command, run_pod_action};
 const WORKER_THREADS: usize = 2;
 
 fn main() -> ExitCode {
+    lifeboat_heap::keep_small();
     match Cli::parse().command {
         Command::Agent(arguments) => run_agent(*arguments),
         Command::Backup(command) => run_on_archives(*command),

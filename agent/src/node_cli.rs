@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::pod::{PodAction, run_pod_action};
 use crate::etcd::error::EtcdError;
 use crate::host::crashsafe::WriteError;
+use crate::partial_file::PartialError;
 use crate::restore_engine::error::RestoreError;
 use crate::snapshot_file::SaveError;
 
@@ -73,7 +74,7 @@ impl NodeError {
         match self {
             Self::Refused(_) => 4,
             Self::Restore(error) if error.is_refusal() => 4,
-            Self::Save(SaveError::Exists(_) | SaveError::NoSpace { .. }) => 4,
+            Self::Save(SaveError::File(PartialError::Exists(_) | PartialError::NoSpace { .. })) => 4,
             Self::TimedOut(_) => 3,
             Self::Failed(_) | Self::Restore(_) | Self::Save(_) | Self::Etcd(_) | Self::Write(_) | Self::Output(_) => 1,
         }

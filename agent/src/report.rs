@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// Longest for one write; the client tries a busy server again within it.
-const WRITE_DEADLINE: Duration = Duration::from_secs(15);
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]

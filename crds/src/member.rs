@@ -108,6 +108,10 @@ pub struct MemberFacts {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub alarms: Vec<String>,
+    /// What this member complains about besides alarms and a missing leader, in etcd's words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 1024)))]
+    pub errors: Vec<String>,
     /// Client URLs the agent uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 512)))]
@@ -147,9 +151,13 @@ pub struct MemberFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub host_id: Option<String>,
-    /// That a comparison found members with different data; until one finds them equal.
+    /// That the last comparison by this agent found members with different data. It counts until a later one, by whichever
+    /// agent, finds them equal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub divergence: Option<Divergence>,
+    /// That the last comparison by this agent found the members equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
     /// Outcome of the last restore on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_restore: Option<LastRestore>,
@@ -166,6 +174,32 @@ pub struct Divergence {
     pub members: Vec<String>,
     /// When it was seen.
     pub time: Time,
+}
+
+/// Members that answered with one hash of their keys, which is that of a snapshot, too.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Agreement {
+    /// Up to which revision.
+    pub revision: i64,
+    /// Names of the members that were compared.
+    #[schemars(length(max = 16), inner(length(max = 300)))]
+    pub members: Vec<String>,
+    /// When it was seen.
+    pub time: Time,
+}
+
+impl Agreement {
+    /// Whether the members that differed were found equal since. By the clocks of two masters alone it could seem so; by
+    /// revisions alone it could after a restore, which may bring lower ones.
+    pub fn is_after(&self, Divergence { revision, members, time }: &Divergence) -> bool {
+        // Each with its hash, `m0 (0a1b2c3d)`.
+        let is_named = |member: &String| {
+            let name = member.rsplit_once(" (").map_or(member.as_str(), |(name, _hash)| name);
+            self.members.iter().any(|known| known == name)
+        };
+        self.time.0 > time.0 && self.revision >= *revision && members.iter().all(is_named)
+    }
 }
 
 /// Free space on a master, bytes.

@@ -294,6 +294,8 @@ impl Cluster {
         self.kubeconfig("lifeboat-agent", Some(machine), &kubeconfig).await?;
         let (listen, directory) = (format!("0.0.0.0:{port}"), format!("{SHARED}={}", self.shared_dir().display()));
         let mut arguments = vec!["agent", "--listen", &listen, "--log-format", "text", "--directory", &directory];
+        // However full the disk of this machine is: the directory stands for another machine's.
+        arguments.extend(["--directory-reserve-percent", "0"]);
         arguments.extend(more);
         self.bed.spawn_in(
             Some(machine),

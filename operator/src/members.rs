@@ -42,7 +42,7 @@ impl Controller for Members {
     }
 
     async fn reconcile(context: &Context, member: &EtcdMember) -> Result<Next, ReconcileError> {
-        let observed = observe_member(member, &context.liveness, Instant::now());
+        let observed = observe_member(member, &context.stores, &context.liveness, Instant::now());
         let MemberDecision { conditions, observed_generation, requeue_after } = decide_member(&observed, now());
         let EtcdMemberStatus { observed_generation: generation, conditions: before, facts: _ } =
             member.status.clone().unwrap_or_default();

@@ -139,8 +139,21 @@ pub fn observe_location(
 }
 
 /// What is known of a member.
-pub fn observe_member(member: &EtcdMember, liveness: &LivenessTracker, now: Instant) -> ObservedMember {
-    ObservedMember { seen: SeenMember { member: member.clone(), unchanged_for: unchanged_for(member, liveness, now) } }
+pub fn observe_member(
+    member: &EtcdMember,
+    stores: &Stores,
+    liveness: &LivenessTracker,
+    now: Instant,
+) -> ObservedMember {
+    let all = readable(&stores.members);
+    let agreements = all
+        .iter()
+        .filter_map(|guarded| guarded.0.as_ref().ok())
+        .filter_map(|member| member.status.as_ref()?.facts.agreement.clone());
+    ObservedMember {
+        seen: SeenMember { member: member.clone(), unchanged_for: unchanged_for(member, liveness, now) },
+        agreements: agreements.collect(),
+    }
 }
 
 fn schedule_of(backup: &EtcdBackup) -> Option<&String> {

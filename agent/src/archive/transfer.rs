@@ -1,7 +1,8 @@
 //! One pass from etcd to the store: read → verify, and read → compress → parts → upload, all at once.
 //!
-//! The object appears only after the verifier agreed to every byte, and is read back by size and checksum. On any error,
-//! time-out or cancellation the upload is thrown away. What is listed as a backup is decided elsewhere, by a manifest.
+//! The object appears only after the verifier agreed to every byte, and is read back by size and checksum. An upload is
+//! begun before etcd is read: where the store cannot be used, etcd is left in peace and nobody waits for it. What is
+//! listed as a backup is decided elsewhere, by a manifest; whoever began an upload clears it away if none is written.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lifeboat_snapshot::{Facts, HashKv, HashKvError, Level, Options, SnapshotError, Verifier};
 use lifeboat_storage::{ObjectKey, ObjectStore, Part, PartReceipt, RetryPolicy, StoreError, Upload, retry};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -49,10 +50,8 @@ pub struct Transfer {
     pub wants_hash_kv: bool,
     /// How it is packed.
     pub packing: Packing,
-    /// The store.
-    pub store: Arc<dyn ObjectStore>,
-    /// Where in it.
-    pub key: ObjectKey,
+    /// Given back when etcd was read and every part is with the store: what is left then needs no memory.
+    pub turn: OwnedSemaphorePermit,
     /// Directory for parts that wait; this transfer's own.
     pub spool_directory: PathBuf,
     /// Bytes in it at most.
@@ -114,12 +113,65 @@ pub enum TransferError {
     Stopped,
 }
 
+/// An upload that was begun. Somebody must complete it, or clear it away.
+#[derive(Clone, Debug)]
+pub struct BegunUpload {
+    store: Arc<dyn ObjectStore>,
+    key: ObjectKey,
+    upload: Arc<dyn Upload>,
+}
+
+/// Begins an upload, and waits for the store as long as for any part.
+///
+/// # Errors
+/// The store refuses, or is away for too long.
+pub async fn begin_upload(
+    store: &Arc<dyn ObjectStore>,
+    key: &ObjectKey,
+    deadline: Instant,
+    cancel: &CancellationToken,
+) -> Result<BegunUpload, TransferError> {
+    let begin = || store.begin_upload(key);
+    match retry("beginning an upload", patience(deadline), cancel, begin).await {
+        Ok(upload) => Ok(BegunUpload { store: Arc::clone(store), key: key.clone(), upload: Arc::from(upload) }),
+        Err(error) => Err(ended(error.into(), deadline, cancel, "waiting for the store")),
+    }
+}
+
+impl BegunUpload {
+    /// What comes of `work`. On an error nothing stays in the store, as far as the store can be reached.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub async fn or_nothing<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let outcome = work.await;
+        if outcome.is_err() {
+            self.throw_away().await;
+        }
+        outcome
+    }
+
+    /// Parts, and an object that a completion has made, whether its answer came or not.
+    async fn throw_away(&self) {
+        let Self { store, key, upload } = self;
+        // One that fails keeps the other from nothing.
+        let clearing = async { tokio::join!(upload.abort(), store.delete(key)) };
+        let words = match tokio::time::timeout(CLEAN_UP, clearing).await {
+            Ok((Ok(()), Ok(()))) => return,
+            Ok((Err(error), _) | (_, Err(error))) => error.to_string(),
+            Err(_elapsed) => format!("no answer within {} s", CLEAN_UP.as_secs()),
+        };
+        tracing::warn!(key = %key, error = words, "what nobody publishes was left with the store");
+    }
+}
+
 /// Carries a transfer out.
 ///
 /// # Errors
-/// The first cause; then nothing is left in the store, as far as the store can be reached.
+/// The first cause. What was sent by then is still with the store: [`BegunUpload::or_nothing`].
 pub async fn run_transfer(
     transfer: Transfer,
+    BegunUpload { upload, .. }: &BegunUpload,
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<Transferred, TransferError> {
@@ -129,8 +181,7 @@ pub async fn run_transfer(
         level,
         wants_hash_kv,
         packing,
-        store,
-        key,
+        turn,
         spool_directory,
         spool_bytes,
         spool_reserve_percent,
@@ -138,13 +189,6 @@ pub async fn run_transfer(
     } = transfer;
     let stop = cancel.child_token();
     let _alarm = Alarm::set(deadline, stop.clone());
-    // The store first: where it cannot be used, etcd is left in peace.
-    let policy = patience(deadline);
-    let upload = retry("beginning an upload", policy, &stop, || store.begin_upload(&key)).await;
-    let upload: Arc<dyn Upload> = match upload {
-        Ok(upload) => Arc::from(upload),
-        Err(error) => return Err(ended(error.into(), deadline, cancel, "waiting for the store")),
-    };
     let outcome = async {
         progress.enter(Stage::Reading);
         let stream = tokio::select! {
@@ -159,26 +203,23 @@ pub async fn run_transfer(
             deadline: Instant::now() + snapshot.limits.transfer - snapshot.limits.transfer / SPOOL_MARGIN,
         };
         let spool = open_spool(limits, stop.clone());
-        let stages = Stages { stream, level, wants_hash_kv, packing, spool, upload: Arc::clone(&upload), deadline };
+        let stages = Stages { stream, level, wants_hash_kv, packing, spool, upload: Arc::clone(upload), deadline };
         let (transferred, receipts) = stages.run(progress, &stop).await?;
+        drop(turn);
         let policy = patience(deadline);
         retry("completing the upload", policy, &stop, || upload.complete(receipts.clone())).await?;
         Ok(transferred)
     }
     .await;
-    match outcome {
-        Ok(transferred) => Ok(transferred),
-        Err(error) => {
-            stop.cancel();
-            throw_away(upload.as_ref(), store.as_ref(), &key).await;
-            let doing = match progress.stage() {
-                Stage::Waiting | Stage::Preparing => "preparing",
-                Stage::Reading => "etcd was read",
-                Stage::Uploading | Stage::Verifying | Stage::Publishing => "the store took the rest of the archive",
-            };
-            Err(ended(error, deadline, cancel, doing))
-        }
-    }
+    outcome.map_err(|error| {
+        stop.cancel();
+        let doing = match progress.stage() {
+            Stage::Waiting | Stage::Preparing => "preparing",
+            Stage::Reading => "etcd was read",
+            Stage::Uploading | Stage::Verifying | Stage::Publishing => "the store took the rest of the archive",
+        };
+        ended(error, deadline, cancel, doing)
+    })
 }
 
 /// The cause behind an error that follows from time or cancellation.
@@ -225,18 +266,6 @@ impl Drop for Alarm {
     }
 }
 
-/// Parts, and an object that a completion whose answer was lost may have made.
-async fn throw_away(upload: &dyn Upload, store: &dyn ObjectStore, key: &ObjectKey) {
-    // One that fails keeps the other from nothing.
-    let clearing = async { tokio::join!(upload.abort(), store.delete(key)) };
-    let words = match tokio::time::timeout(CLEAN_UP, clearing).await {
-        Ok((Ok(()), Ok(()))) => return,
-        Ok((Err(error), _) | (_, Err(error))) => error.to_string(),
-        Err(_elapsed) => format!("no answer within {} s", CLEAN_UP.as_secs()),
-    };
-    tracing::warn!(key = %key, error = words, "an unfinished upload was left with the store");
-}
-
 /// Everything that runs at once.
 struct Stages {
     stream: SnapshotStream,
@@ -270,9 +299,9 @@ impl Stages {
         let whole = Arc::clone(&is_whole);
         let encoding = tokio::task::spawn_blocking(move || compress(for_encoder, &packing, size, spool, &whole));
         let reading = async {
-            let read = read_all(stream, [to_verifier, to_encoder], progress, &is_whole, stop).await;
+            read_all(stream, [to_verifier, to_encoder], progress, &is_whole, stop).await?;
             progress.enter(Stage::Uploading);
-            read
+            Ok(())
         };
         // Whichever fails first ends the others.
         let (read, uploaded, verified, encoded) = tokio::join!(
@@ -344,9 +373,9 @@ async fn read_all(
             is_whole.store(true, Ordering::Release);
             return Ok(());
         };
-        received += chunk.bytes.len() as u64;
-        progress.add(chunk.bytes.len() as u64);
-        batch.push(chunk.bytes);
+        received += chunk.len() as u64;
+        progress.add(chunk.len() as u64);
+        batch.push(chunk);
         if batch.len() == BATCH {
             pass_on(std::mem::replace(&mut batch, Vec::with_capacity(BATCH))).await?;
         }

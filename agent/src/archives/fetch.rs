@@ -1,8 +1,6 @@
 //! Reads an archive whole and proves it; where a file is wanted, it appears only once it is proven.
 
-use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::encryption::{Identities, IdentityError, parse_identities};
 use crate::archive::progress::Progress;
 use crate::archive::read::{ReadError, Reading, read_archive};
-use crate::host::crashsafe::{self, WriteError};
+use crate::partial_file::{PartialError, PartialFile};
 
 /// How often progress is shown on a terminal.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
@@ -23,20 +21,9 @@ const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// Why there is no proof, or no file.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// The file is there already.
-    #[error("{path} exists already and is not overwritten", path = .0.display())]
-    Exists(PathBuf),
-    /// The file cannot be made.
-    #[error("{path} cannot be made: {source}", path = .path.display())]
-    Make {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The file cannot be put in its place.
+    /// The file.
     #[error(transparent)]
-    Place(#[from] WriteError),
+    File(#[from] PartialError),
     /// The file of private keys cannot be read.
     #[error("{path} cannot be read: {source}", path = .path.display())]
     IdentityFile {
@@ -87,7 +74,7 @@ impl Target {
         let time: String = manifest.backup_id.as_str().chars().take(15).collect();
         let path = PathBuf::from(file.to_string_lossy().replace("{time}", &time));
         if path.symlink_metadata().is_ok() {
-            return Err(FetchError::Exists(path));
+            return Err(PartialError::Exists(path).into());
         }
         Ok(Self { path })
     }
@@ -95,12 +82,6 @@ impl Target {
     /// Where it will be.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    fn partial(&self) -> PathBuf {
-        let mut name = self.path.file_name().unwrap_or_default().to_owned();
-        name.push(".part");
-        self.path.with_file_name(name)
     }
 }
 
@@ -131,30 +112,12 @@ pub async fn prove(
         let reading = Reading { identities, ..Reading::default() };
         return Ok(read_archive(store, key, manifest, reading, &progress, cancel).await?);
     };
-    let partial = target.partial();
-    let file = make(&partial)?;
-    let reading = Reading { sink: Some(file), identities };
-    let read = read_archive(store, key, manifest, reading, &progress, cancel).await;
-    let placed = match read {
-        Ok(facts) => crashsafe::place_new(&partial, &target.path).map(|placed| placed.then_some(facts)),
-        Err(error) => {
-            let _ = std::fs::remove_file(&partial);
-            return Err(error.into());
-        }
-    };
-    let _ = std::fs::remove_file(&partial);
-    placed?.ok_or(FetchError::Exists(target.path))
-}
-
-/// A file of our own, readable by nobody else: a snapshot holds every secret of the cluster.
-fn make(path: &Path) -> Result<File, FetchError> {
-    let failed = |source| FetchError::Make { path: path.to_owned(), source };
-    // What a try that was killed left behind is worth nothing.
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)
+    let partial = PartialFile::make(&target.path)?;
+    partial.check_space(u64::try_from(manifest.snapshot.size_bytes).unwrap_or(0))?;
+    let reading = Reading { sink: Some(partial.share()?), identities };
+    let facts = read_archive(store, key, manifest, reading, &progress, cancel).await?;
+    partial.place()?;
+    Ok(facts)
 }
 
 /// Progress on a terminal, until dropped.
@@ -185,5 +148,34 @@ impl Drop for Shown {
             task.abort();
             let _ = write!(std::io::stderr(), "\r{:30}\r", "");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lifeboat_storage::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_snapshot_without_room_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest: Manifest = serde_json::from_value(serde_json::json!({
+            "backupId": "20261124-020304-00000001", "data": "data", "attempt": 1,
+            "object": {"namespace": "n", "name": "b", "spec": {"locationRef": {"name": "l"}}},
+            "cluster": {"uid": "uid", "etcdClusterId": "1", "members": []},
+            "snapshot": {"nodeName": "m1", "member": "m1", "etcdVersion": "3.6.0", "sizeBytes": 1_u64 << 62, "sha256": ""},
+            "archive": {"sizeBytes": 1, "sha256": "", "compression": "zstd"},
+            "verification": {"level": "Content", "time": "2026-11-24T02:03:04Z"},
+            "startTime": "2026-11-24T02:03:04Z", "completionTime": "2026-11-24T02:03:05Z", "tools": {},
+        }))
+        .unwrap();
+        let target = Target::new(&dir.path().join("{time}.db"), &manifest).unwrap();
+        let wanted = Wanted { target: Some(target), identities: None };
+        let (store, key) = (MemoryStore::new(), ObjectKey::parse("data").unwrap());
+        let error = prove(&store, &key, &manifest, wanted, &CancellationToken::new()).await.unwrap_err();
+        // The store would have said that there is no such archive.
+        assert!(matches!(error, FetchError::File(PartialError::NoSpace { .. })), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

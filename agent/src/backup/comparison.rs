@@ -27,10 +27,10 @@ pub struct Said {
 }
 
 /// One round of questions and what the snapshot says to each pair that was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Round {
-    /// The member that was read.
-    pub read: Said,
+    /// The member that was read, if it was asked.
+    pub read: Option<Said>,
     /// Others that were asked.
     pub others: Vec<Said>,
     /// Hashes of the snapshot.
@@ -40,8 +40,11 @@ pub struct Round {
 /// What came of all rounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The snapshot and as many members as were wanted hold the same.
-    Agreed,
+    /// The snapshot and as many other members as were wanted hold the same.
+    Agreed {
+        /// Which members.
+        others: Vec<String>,
+    },
     /// It is not known.
     NotCompared(TaskError),
     /// Members differ from each other.
@@ -60,10 +63,10 @@ pub enum Verdict {
 
 /// What one round says.
 enum Finding {
-    Agreed,
+    Agreed { others: Vec<String> },
     NotCompared(TaskError),
     Diverged { revision: i64, members: BTreeMap<String, u32> },
-    StreamDiffers,
+    StreamDiffers { member: String },
 }
 
 /// Rounds so far.
@@ -80,7 +83,7 @@ impl Comparison {
         self.rounds += 1;
         let is_last = self.rounds >= MOST_ROUNDS;
         match find(round, others) {
-            Finding::Agreed => Some(Verdict::Agreed),
+            Finding::Agreed { others } => Some(Verdict::Agreed { others }),
             Finding::NotCompared(why) => is_last.then_some(Verdict::NotCompared(why)),
             Finding::Diverged { revision, members } => {
                 self.diverged += 1;
@@ -90,16 +93,23 @@ impl Comparison {
                 let words = format!("{} differed once and could not be compared again", names(&members));
                 is_last.then(|| Verdict::NotCompared(TaskError::new(Reason::CompactionMoved, words)))
             }
-            Finding::StreamDiffers => {
+            Finding::StreamDiffers { member } => {
                 self.stream_differs += 1;
-                let member = || round.read.member.clone();
                 if self.stream_differs >= SEEN {
-                    return Some(Verdict::StreamDiffers { member: member() });
+                    return Some(Verdict::StreamDiffers { member });
                 }
-                let words = format!("the snapshot differed once from what {} holds", member());
+                let words = format!("the snapshot differed once from what {member} holds");
                 is_last.then(|| Verdict::NotCompared(TaskError::new(Reason::CompactionMoved, words)))
             }
         }
+    }
+}
+
+/// Whether nobody else need be asked: enough members hold what the snapshot holds, and none that was asked differs.
+pub fn is_agreed(round: &Round, others: usize) -> bool {
+    match find(round, others) {
+        Finding::Agreed { .. } => true,
+        Finding::NotCompared(_) | Finding::Diverged { .. } | Finding::StreamDiffers { .. } => false,
     }
 }
 
@@ -113,7 +123,7 @@ fn find(round: &Round, others: usize) -> Finding {
     let Round { read, others: answered, computed } = round;
     let said = |said: &Said| said.answer.clone().ok().map(|answer| (said.member.clone(), answer));
     let theirs: Vec<(String, HashAnswer)> = answered.iter().filter_map(said).collect();
-    let own = said(read);
+    let own = read.as_ref().and_then(said);
     // Where no key is alive, members that agree may answer differently: nothing can be said.
     let undetermined = |why: &Result<u32, HashKvError>| match why {
         Err(why @ HashKvError::NothingAlive { .. }) => Some(why.to_string()),
@@ -126,16 +136,17 @@ fn find(round: &Round, others: usize) -> Finding {
         return Finding::Diverged { revision, members };
     }
     let ours = |answer: &HashAnswer| computed.get(&answer.pair).and_then(|computed| computed.as_ref().ok());
-    if let Some((_, answer)) = &own
+    if let Some((member, answer)) = &own
         && ours(answer).is_some_and(|ours| *ours != answer.hash)
     {
-        return Finding::StreamDiffers;
+        return Finding::StreamDiffers { member: member.clone() };
     }
-    let agreeing = theirs.iter().filter(|(_, answer)| ours(answer) == Some(&answer.hash)).count();
-    if others > 0 && agreeing >= others.min(WANTED) {
-        return Finding::Agreed;
+    let agreeing = theirs.iter().filter(|(_, answer)| ours(answer) == Some(&answer.hash));
+    let agreeing: Vec<String> = agreeing.map(|(member, _)| member.clone()).collect();
+    if others > 0 && agreeing.len() >= others.min(WANTED) {
+        return Finding::Agreed { others: agreeing };
     }
-    Finding::NotCompared(shortfall(round, others, agreeing))
+    Finding::NotCompared(shortfall(round, others, agreeing.len()))
 }
 
 /// Members whose answers to one pair are not the same, all that answered to it.
@@ -151,13 +162,9 @@ fn difference<'a>(answers: impl Iterator<Item = &'a (String, HashAnswer)>) -> Op
 /// Why too few agree.
 fn shortfall(round: &Round, others: usize, agreeing: usize) -> TaskError {
     let Round { read, others: answered, computed } = round;
-    if others == 0 {
-        let words = "there is no other voting member to compare the snapshot with";
-        return TaskError::new(Reason::NoHealthyMember, words);
-    }
     let mut words = vec![format!("{agreeing} of {} other members could be compared", others.min(WANTED))];
     let mut is_silent = false;
-    for Said { member, answer } in std::iter::once(read).chain(answered) {
+    for Said { member, answer } in read.iter().chain(answered) {
         match answer {
             Ok(HashAnswer { pair, hash: _ }) => {
                 if let Some(Err(why)) = computed.get(pair) {
@@ -196,12 +203,16 @@ mod tests {
 
     /// The snapshot hashes to 7 wherever it is asked.
     fn round(read: Said, others: &[Said]) -> Round {
-        Round { read, others: others.to_vec(), computed: BTreeMap::from([(HERE, Ok(7)), (LATER, Ok(7))]) }
+        Round { read: Some(read), others: others.to_vec(), computed: BTreeMap::from([(HERE, Ok(7)), (LATER, Ok(7))]) }
     }
 
     fn verdict(rounds: &[Round], others: usize) -> Option<Verdict> {
         let mut comparison = Comparison::default();
         rounds.iter().find_map(|round| comparison.judge(round, others))
+    }
+
+    fn agreed(others: &[&str]) -> Option<Verdict> {
+        Some(Verdict::Agreed { others: others.iter().map(ToString::to_string).collect() })
     }
 
     fn reason(verdict: Option<Verdict>) -> String {
@@ -212,11 +223,12 @@ mod tests {
     #[test]
     fn two_others_that_hash_the_same_are_agreement_also_at_other_compactions() {
         let all = round(said("a", HERE, 7), &[said("b", HERE, 7), said("c", LATER, 7)]);
-        assert_eq!(verdict(&[all], 2), Some(Verdict::Agreed));
+        assert_eq!(verdict(&[all], 2), agreed(&["b", "c"]));
         let without_read = round(silent("a"), &[said("b", HERE, 7), said("c", HERE, 7)]);
-        assert_eq!(verdict(&[without_read], 2), Some(Verdict::Agreed));
+        assert_eq!(verdict(std::slice::from_ref(&without_read), 2), agreed(&["b", "c"]));
+        assert_eq!(verdict(&[Round { read: None, ..without_read }], 2), agreed(&["b", "c"]));
         let of_two = round(said("a", HERE, 7), &[said("b", HERE, 7)]);
-        assert_eq!(verdict(std::slice::from_ref(&of_two), 1), Some(Verdict::Agreed));
+        assert_eq!(verdict(std::slice::from_ref(&of_two), 1), agreed(&["b"]));
         assert_eq!(verdict(&[of_two], 2), None, "one of two is too few");
     }
 
@@ -225,7 +237,7 @@ mod tests {
         let differ = round(said("a", HERE, 7), &[said("b", HERE, 8), said("c", HERE, 7)]);
         let agree = round(said("a", HERE, 7), &[said("b", HERE, 7), said("c", HERE, 7)]);
         assert_eq!(verdict(std::slice::from_ref(&differ), 2), None);
-        assert_eq!(verdict(&[differ.clone(), agree], 2), Some(Verdict::Agreed));
+        assert_eq!(verdict(&[differ.clone(), agree], 2), agreed(&["b", "c"]));
         let members = BTreeMap::from([("a".into(), 7), ("b".into(), 8), ("c".into(), 7)]);
         let diverged = Some(Verdict::Diverged { revision: 100, members });
         assert_eq!(verdict(&[differ.clone(), differ.clone()], 2), diverged);
@@ -249,8 +261,6 @@ mod tests {
         let gone = Said { member: "b".into(), answer: Err(HashError::Compacted(100)) };
         let gone = round(said("a", HERE, 7), &[gone, said("c", HERE, 7)]);
         assert_eq!(reason(verdict(&[gone.clone(), gone.clone(), gone], 2)), "CompactionMoved");
-        let alone = round(said("a", HERE, 7), &[]);
-        assert_eq!(reason(verdict(&[alone.clone(), alone.clone(), alone], 0)), "NoHealthyMember");
     }
 
     #[test]

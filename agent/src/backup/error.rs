@@ -101,6 +101,9 @@ pub enum BackupError {
     /// The time was up before etcd was read.
     #[error("the time for this try was up before etcd could be read: API server, store or etcd did not answer")]
     Late,
+    /// A thread ended in a panic.
+    #[error("a thread of the agent died while {0}: its log says where; this is a defect of Lifeboat, please report it")]
+    Died(&'static str),
     /// The agent was stopped or the object went away under it.
     #[error("the attempt was interrupted")]
     Interrupted,
@@ -137,6 +140,7 @@ impl BackupError {
             Self::DataMissing { .. } => Reason::ArchiveMissing,
             Self::DataDiffers { .. } | Self::Manifest(ManifestError::Altered { .. }) => Reason::ArchiveCorrupt,
             Self::Late => Reason::DeadlineExceeded,
+            Self::Died(_) => Reason::SnapshotFailed,
             Self::Interrupted => Reason::Interrupted,
         }
     }
@@ -170,7 +174,8 @@ impl BackupError {
             | Self::ReadBack(_)
             | Self::Diverged { .. }
             | Self::StreamDiffers { .. }
-            | Self::Late => false,
+            | Self::Late
+            | Self::Died(_) => false,
         }
     }
 }
@@ -236,6 +241,7 @@ mod tests {
             (BackupError::Etcd(silent), Reason::NoHealthyMember),
             (TransferError::Snapshot(SnapshotError::NoMeta).into(), Reason::VerificationFailed),
             (TransferError::Deadline("reading").into(), Reason::DeadlineExceeded),
+            (BackupError::Died("reading"), Reason::SnapshotFailed),
         ];
         for (error, reason) in cases {
             assert_eq!(error.reason(), reason, "{error}");

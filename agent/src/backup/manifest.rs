@@ -44,7 +44,7 @@ pub struct Made<'m> {
 /// The manifest of an archive that is complete.
 pub fn build_manifest(made: &Made<'_>) -> Manifest {
     let Made { runner, order, source, facts: _, encoded, proof, recipients, data, begun, now } = made;
-    let Proof { level, content, shortfall } = proof;
+    let Proof { level, content, shortfall, agreeing: _ } = proof;
     let database = database(content);
     Manifest {
         backup_id: order.backup_id.clone(),
@@ -103,7 +103,8 @@ fn database(content: &Content) -> Option<&Database> {
     }
 }
 
-fn member_name(status: &MemberStatus, discovered: Option<&str>) -> String {
+/// Name of the member that was read.
+pub fn member_name(status: &MemberStatus, discovered: Option<&str>) -> String {
     let own = status.own().map(|own| own.name.clone()).filter(|name| !name.is_empty());
     own.or_else(|| discovered.map(str::to_owned)).unwrap_or_else(|| status.member_id.to_string())
 }

@@ -12,6 +12,7 @@ use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::{Reason, TaskError};
 use lifeboat_snapshot::{Content, Facts, HashKv, HashKvError};
 use lifeboat_storage::{ObjectKey, ObjectStore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,7 @@ use crate::archive::read::{ReadError, Reading, read_archive};
 
 /// Left for the manifest.
 const FOR_MANIFEST: Duration = Duration::from_secs(15);
+
 /// What was proven.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proof {
@@ -32,6 +34,8 @@ pub struct Proof {
     pub content: Content,
     /// Why the level asked for was not reached.
     pub shortfall: Option<TaskError>,
+    /// Other members that were found to hold the same.
+    pub agreeing: Vec<String>,
 }
 
 impl Proof {
@@ -41,7 +45,7 @@ impl Proof {
             Content::Verified(_) => VerificationLevel::Content,
             Content::Unverified { reason: _ } => VerificationLevel::Checksum,
         };
-        Self { level, content: facts.content.clone(), shortfall: None }
+        Self { level, content: facts.content.clone(), shortfall: None, agreeing: Vec::new() }
     }
 
     fn short(self, reason: Reason, words: impl AsRef<str>) -> Self {
@@ -59,6 +63,8 @@ pub struct Unpublished<'u> {
     pub manifest: &'u Manifest,
     /// Shows how far it is.
     pub progress: &'u Arc<Progress>,
+    /// One archive is read back at a time: that takes more memory than writing one.
+    pub reading: &'u Semaphore,
 }
 
 /// What ends the work.
@@ -71,6 +77,18 @@ pub struct Bounds<'b> {
 }
 
 impl Bounds<'_> {
+    /// What comes of `work` within them, and nothing after. Only for work that leaves nothing behind.
+    ///
+    /// # Errors
+    /// They were reached.
+    pub async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, BackupError> {
+        tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(BackupError::Interrupted),
+            done = tokio::time::timeout_at(self.deadline, work) => done.map_err(|_elapsed| BackupError::Late),
+        }
+    }
+
     /// When there is just time for the manifest.
     pub fn until(&self) -> Instant {
         self.deadline.checked_sub(FOR_MANIFEST).unwrap_or(self.deadline)
@@ -83,16 +101,23 @@ impl Bounds<'_> {
 /// The archive is not what was written.
 pub async fn prove_content(proof: Proof, archive: &Unpublished<'_>, bounds: Bounds<'_>) -> Result<Proof, BackupError> {
     let Content::Unverified { reason } = proof.content else { return Ok(proof) };
-    let Unpublished { store, key, manifest, progress } = archive;
+    let Unpublished { store, key, manifest, progress, reading } = archive;
     if !manifest.archive.recipients.is_empty() {
         let words =
             format!("{reason}, and an encrypted archive cannot be read back on a master: it has no private key");
         return Ok(proof.short(Reason::VerificationFailed, words));
     }
-    let read = read_archive(*store, key, manifest, Reading::default(), progress, bounds.cancel);
+    let read = async {
+        let _turn = tokio::select! {
+            biased;
+            () = bounds.cancel.cancelled() => return Err(ReadError::Stopped),
+            turn = reading.acquire() => turn.map_err(|_closed| ReadError::Stopped)?,
+        };
+        read_archive(*store, key, manifest, Reading::default(), progress, bounds.cancel).await
+    };
     match tokio::time::timeout_at(bounds.until(), read).await {
         Ok(Ok(Facts { content: content @ Content::Verified(_), size: _, file_sha256: _ })) => {
-            Ok(Proof { level: VerificationLevel::Content, content, shortfall: None })
+            Ok(Proof { level: VerificationLevel::Content, content, shortfall: None, agreeing: Vec::new() })
         }
         Ok(Ok(Facts { content: Content::Unverified { reason }, size: _, file_sha256: _ })) => {
             Ok(proof.short(Reason::VerificationFailed, format!("{reason}, also when it was read back")))
@@ -150,7 +175,7 @@ pub async fn prove_members(
         None => return Ok(proof),
     };
     match compare_members(question, hash_kv).await {
-        Verdict::Agreed => Ok(Proof { level: VerificationLevel::Members, ..proof }),
+        Verdict::Agreed { others } => Ok(Proof { level: VerificationLevel::Members, agreeing: others, ..proof }),
         Verdict::NotCompared(error) => Ok(Proof { shortfall: Some(error), ..proof }),
         Verdict::Diverged { revision, members } => {
             let words = names(&members);

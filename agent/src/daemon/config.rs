@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use lifeboat_crds::NodeName;
 use lifeboat_process::logging::LogArguments;
+use lifeboat_storage::DIRECTORY_RESERVE_PERCENT;
 
 use crate::host::discovery::Overrides;
 use crate::host::files::{HostOptions, HostRoot};
@@ -34,6 +35,10 @@ pub struct AgentArguments {
     /// A directory that locations may name, as NAME=PATH; may be given several times.
     #[arg(long = "directory", env = "LIFEBOAT_DIRECTORIES", value_name = "NAME=PATH", value_delimiter = ',', value_parser = parse_directory)]
     directories: Vec<(String, PathBuf)>,
+    /// Percent of the file system of such a directory that archives leave free, unless it is another machine's: etcd may
+    /// live on it.
+    #[arg(long, env = "LIFEBOAT_DIRECTORY_RESERVE_PERCENT", default_value_t = DIRECTORY_RESERVE_PERCENT, value_parser = clap::value_parser!(u64).range(0..=100))]
+    directory_reserve_percent: u64,
     /// The host.
     #[command(flatten)]
     host: HostArguments,
@@ -85,6 +90,8 @@ pub struct Config {
     pub tools_dir: PathBuf,
     /// Directories by name.
     pub directories: BTreeMap<String, PathBuf>,
+    /// What of their file systems stays free.
+    pub directory_reserve_percent: u64,
     /// How the host is read.
     pub host: HostOptions,
 }
@@ -99,6 +106,7 @@ impl From<AgentArguments> for Config {
             state_dir,
             tools_dir,
             directories,
+            directory_reserve_percent,
             host,
             log: _,
         } = arguments;
@@ -111,6 +119,7 @@ impl From<AgentArguments> for Config {
             state_dir,
             tools_dir,
             directories: directories.into_iter().collect(),
+            directory_reserve_percent,
             host: host.into(),
         }
     }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -16,16 +16,17 @@ use lifeboat_process::api_error::api_words;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::heartbeat::SELDOM;
 use super::metrics::Metrics;
 use super::readiness::{Need, Readiness};
 use crate::etcd::client::{Endpoint, MemberClient};
 use crate::etcd::error::EtcdError;
 use crate::etcd::facts::{FactsInput, certificate_warning, collect_facts};
 use crate::etcd::status::{MemberStatus, fetch_member};
-use crate::host::divergence::DivergenceNote;
 use crate::host::files::{HostOptions, HostView, read_host};
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::HostId;
+use crate::host::last_comparison::LastComparison;
 use crate::host::space::read_space;
 use crate::host::tools::read_tool_versions;
 use crate::report::{ReportError, Reporter, Written};
@@ -33,8 +34,8 @@ use crate::restore_engine::outcome::read_last_restore;
 
 /// How often host and member are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// A heartbeat without news. The operator gives an agent up after 90 s; one write that is lost must not be enough.
-const HEARTBEAT: Duration = Duration::from_secs(45);
+/// A heartbeat without news, as seldom as those of work that goes on.
+const HEARTBEAT: Duration = SELDOM;
 /// Longest wait for the Node.
 const NODE_DEADLINE: Duration = Duration::from_secs(10);
 /// Certificates are read again this often, so that renewed ones are taken up.
@@ -54,14 +55,14 @@ pub struct MemberKeeper {
     pub host: HostOptions,
     /// Directory of etcd's tools.
     pub tools_dir: PathBuf,
-    /// Own state; the spool lies below it.
-    pub state_dir: PathBuf,
+    /// Where backups spool; it may be a file system of its own.
+    pub spool_dir: PathBuf,
     /// Identity of the host.
     pub host_id: HostId,
     /// Highest revision ever seen.
-    pub highest: Arc<Mutex<HighestRevision>>,
-    /// That members were found to differ.
-    pub divergence: Arc<Mutex<DivergenceNote>>,
+    pub highest: Arc<HighestRevision>,
+    /// What the last comparison of members found.
+    pub comparison: Arc<LastComparison>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Readiness.
@@ -131,17 +132,16 @@ impl MemberKeeper {
             kept.warned = warning;
         }
         let data_dir = discovery.data_dir.as_deref().map(|dir| self.host.root.resolve(dir));
-        let free = free_bytes(data_dir.as_deref(), &self.state_dir);
-        let highest_revision_seen = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
-        let divergence = self.divergence.lock().unwrap_or_else(PoisonError::into_inner).get();
+        let free = free_bytes(data_dir.as_deref(), &self.spool_dir);
+        let comparison = self.comparison.get();
         collect_facts(&FactsInput {
             discovery: &discovery,
             status: status.as_ref(),
             not_after,
             free,
             tool_versions: tool_versions(&mut kept.tools, &self.tools_dir).await,
-            highest_revision_seen,
-            divergence: divergence.as_ref(),
+            highest_revision_seen: self.highest.get(),
+            comparison: comparison.as_ref(),
             last_restore: last_restore.as_ref(),
             host_id: Some(&self.host_id),
             agent_version: self.version,
@@ -149,11 +149,18 @@ impl MemberKeeper {
         })
     }
 
+    /// On a thread that nobody waits for: the disk is etcd's own, and a heartbeat must not hang with it.
     fn note_revision(&self, revision: i64) {
-        let mut highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = highest.observe(revision, std::time::Instant::now()) {
-            tracing::warn!(%error, "the highest revision is not kept on disk");
+        let now = std::time::Instant::now();
+        if !self.highest.observe(revision, now) {
+            return;
         }
+        let highest = Arc::clone(&self.highest);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = highest.keep(now) {
+                tracing::warn!(%error, "the highest revision is not kept on disk");
+            }
+        });
     }
 
     async fn publish(&self, kept: &mut Kept, facts: &MemberFacts) -> Result<(), ReportError> {

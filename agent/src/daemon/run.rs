@@ -9,7 +9,7 @@ mod locations;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -33,9 +33,9 @@ use super::readiness::{Need, Readiness};
 use super::watch::watch_assigned;
 use crate::backup::BackupRunner;
 use crate::catalog::Cataloger;
-use crate::host::divergence::DivergenceNote;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
+use crate::host::last_comparison::LastComparison;
 use crate::host::lock::{HostLock, LockError};
 use crate::keyring::Keyring;
 use crate::location::LocationOpener;
@@ -159,12 +159,23 @@ struct Tasks {
 impl Parts {
     fn start(self, stop: &CancellationToken) -> Tasks {
         let Self { config, client, namespace, readiness, metrics, host_id, cluster_uid, spool_dir } = self;
-        let Config { node, namespace: _, kubeconfig: _, listen: _, state_dir, tools_dir, directories, host } = config;
+        let Config {
+            node,
+            namespace: _,
+            kubeconfig: _,
+            listen: _,
+            state_dir,
+            tools_dir,
+            directories,
+            directory_reserve_percent,
+            host,
+        } = config;
         let reporter = Reporter::new(client.clone(), &namespace, &node);
-        let opener = LocationOpener::new(client.clone(), &namespace, directories);
+        let opener = LocationOpener::new(client.clone(), &namespace, directories)
+            .with_directory_reserve_percent(directory_reserve_percent);
         let keyring = Arc::new(Keyring::open(client.clone(), &namespace, &state_dir));
-        let highest = Arc::new(Mutex::new(load_highest(&state_dir)));
-        let divergence = Arc::new(Mutex::new(DivergenceNote::load(&state_dir)));
+        let highest = Arc::new(load_highest(&state_dir));
+        let comparison = Arc::new(LastComparison::load(&state_dir));
         let runner = BackupRunner {
             opener: opener.clone(),
             keyring: Arc::clone(&keyring),
@@ -172,10 +183,11 @@ impl Parts {
             node: node.clone(),
             cluster_uid: cluster_uid.clone(),
             host_id: host_id.clone(),
-            spool_dir,
+            spool_dir: spool_dir.clone(),
             version: VERSION,
-            divergence: Arc::clone(&divergence),
+            comparison: Arc::clone(&comparison),
             turn: Arc::new(Semaphore::new(1)),
+            reading: Arc::new(Semaphore::new(1)),
         };
         let backups = BackupCarrier::new(reporter.clone(), runner, Arc::clone(&highest), Arc::clone(&metrics));
         let prober = Prober { opener: opener.clone(), cluster_uid: cluster_uid.clone(), host_id: host_id.clone() };
@@ -215,10 +227,10 @@ impl Parts {
             reporter,
             host,
             tools_dir,
-            state_dir,
+            spool_dir,
             host_id,
             highest,
-            divergence,
+            comparison,
             metrics,
             readiness,
             version: VERSION,

@@ -162,7 +162,12 @@ impl<C> Desk<C> {
             task = ?order.assignment.task,
             "work begins"
         );
-        self.tasks.spawn(Arc::clone(&self.carrier).carry(object, order, cancel.clone()));
+        let work = Arc::clone(&self.carrier).carry(object, order, cancel.clone());
+        self.tasks.spawn(async {
+            work.await;
+            // The next may be hours away.
+            lifeboat_heap::give_back();
+        });
         self.running.insert(id, cancel);
     }
 

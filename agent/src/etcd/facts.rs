@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use lifeboat_crds::member::{Certificates, Divergence, FreeBytes, LastRestore, MemberFacts};
+use lifeboat_crds::member::{Certificates, FreeBytes, LastRestore, MemberFacts};
 use lifeboat_crds::{Quantity, Time};
 
 use super::error::EtcdError;
 use super::status::MemberStatus;
 use crate::host::discovery::Discovery;
 use crate::host::identity::HostId;
+use crate::host::last_comparison::Finding;
 
 /// A client certificate that ends this soon is spoken of; kubeadm renews a month before at upgrades.
 const ENDS_SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -29,8 +30,8 @@ pub struct FactsInput<'a> {
     pub tool_versions: &'a BTreeMap<String, String>,
     /// Highest revision ever seen, this one included.
     pub highest_revision_seen: Option<i64>,
-    /// That members were found to differ.
-    pub divergence: Option<&'a Divergence>,
+    /// What the last comparison of members found.
+    pub comparison: Option<&'a Finding>,
     /// What became of the last restore of this host.
     pub last_restore: Option<&'a LastRestore>,
     /// Identity of the host.
@@ -50,7 +51,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         free,
         tool_versions,
         highest_revision_seen,
-        divergence,
+        comparison,
         last_restore,
         host_id,
         agent_version,
@@ -62,6 +63,11 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
     let human = |size: Option<u64>| size.map(Quantity::human);
     let db_size = member.map(|member| member.db_size);
     let db_size_in_use = member.map(|member| member.db_size_in_use);
+    let (agreement, divergence) = match comparison {
+        Some(Finding::Agreement(found)) => (Some(found.clone()), None),
+        Some(Finding::Divergence(found)) => (None, Some(found.clone())),
+        None => (None, None),
+    };
     MemberFacts {
         version: member.map(|member| member.version.clone()),
         member_id: member.map(|member| member.member_id.to_string()),
@@ -77,6 +83,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         db_size_in_use_bytes: bytes(db_size_in_use),
         quota: human(member.and_then(|member| member.quota).or(discovery.quota)),
         alarms: member.map(|member| member.own_alarms().map(str::to_owned).collect()).unwrap_or_default(),
+        errors: member.map(errors_of).unwrap_or_default(),
         endpoints: discovery.endpoint.iter().cloned().collect(),
         data_dir: discovery.data_dir.as_ref().map(|path| path.display().to_string()),
         platform: Some(discovery.platform.as_str().to_owned()),
@@ -88,9 +95,15 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         heartbeat_time: Some(Time(now)),
         highest_revision_seen: *highest_revision_seen,
         host_id: host_id.map(ToString::to_string),
-        divergence: divergence.cloned(),
+        agreement,
+        divergence,
         last_restore: last_restore.cloned(),
     }
+}
+
+/// As many and as long as there is room for.
+fn errors_of(member: &MemberStatus) -> Vec<String> {
+    member.errors.iter().take(16).map(|words| words.chars().take(1_024).collect()).collect()
 }
 
 fn own_name(member: Option<&MemberStatus>) -> Option<String> {

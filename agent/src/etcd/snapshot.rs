@@ -38,21 +38,11 @@ pub struct SnapshotRequest {
     pub require_leader: bool,
 }
 
-/// A piece of the snapshot, never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// The bytes.
-    pub bytes: Bytes,
-    /// Bytes of the database still to come, trailer not counted.
-    pub remaining: u64,
-}
-
 /// A message of the server.
 #[derive(Clone, Debug)]
 struct Message {
     blob: Bytes,
     remaining: u64,
-    version: String,
 }
 
 type Messages = BoxStream<'static, Result<Message, etcd_client::Error>>;
@@ -64,14 +54,12 @@ type Messages = BoxStream<'static, Result<Message, etcd_client::Error>>;
 pub struct SnapshotStream {
     /// Bytes of the whole file, trailer included, as announced by the first message.
     pub size: u64,
-    /// Version of the storage format, from etcd 3.6 on.
-    pub storage_version: Option<String>,
     url: String,
     limits: SnapshotLimits,
     deadline: Instant,
     pace: Option<Pace>,
     received: u64,
-    first: Option<Chunk>,
+    first: Option<Bytes>,
     messages: Messages,
 }
 
@@ -86,11 +74,7 @@ pub async fn open_snapshot(client: &MemberClient, request: SnapshotRequest) -> R
     let messages = stream::unfold(streaming, |mut streaming| async move {
         let message = streaming.message().await.transpose()?;
         let message = message
-            .map(|SnapshotMessage { remaining_bytes, blob, version }| Message {
-                remaining: remaining_bytes,
-                version,
-                blob,
-            })
+            .map(|SnapshotMessage { remaining_bytes: remaining, blob, version: _ }| Message { blob, remaining })
             .map_err(etcd_client::Error::GRpcStatus);
         Some((message, streaming))
     });
@@ -102,7 +86,6 @@ impl SnapshotStream {
         let SnapshotRequest { limits, bytes_per_second, require_leader: _ } = request;
         let mut stream = Self {
             size: 0,
-            storage_version: None,
             url,
             limits,
             deadline: Instant::now() + limits.transfer,
@@ -118,10 +101,9 @@ impl SnapshotStream {
             Err(Interruption::Failed(error)) => return Err(EtcdError::from_client(&stream.url, &error)),
             Err(interruption) => return Err(stream.explain(interruption)),
         };
-        let Message { blob, remaining, version } = first;
+        let Message { blob, remaining } = first;
         stream.size = remaining.saturating_add(blob.len() as u64).saturating_add(TRAILER);
-        stream.storage_version = Some(version).filter(|version| !version.is_empty());
-        stream.first = Some(Chunk { bytes: blob, remaining });
+        stream.first = Some(blob);
         stream.check_rate()?;
         Ok(stream)
     }
@@ -135,20 +117,20 @@ impl SnapshotStream {
         Err(EtcdError::RateTooLow { limit: self.limits.transfer, rate: pace.rate, total: self.size })
     }
 
-    /// The next bytes, or nothing at the end of the stream.
-    pub async fn next_chunk(&mut self) -> Result<Option<Chunk>, EtcdError> {
+    /// The next bytes, at least one, or nothing at the end of the stream.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, EtcdError> {
         self.keep_pace().await?;
         let chunk = match self.first.take() {
             Some(chunk) => Some(chunk),
             None => match self.receive().await {
-                Ok(message) => message.map(|Message { blob, remaining, version: _ }| Chunk { bytes: blob, remaining }),
+                Ok(message) => message.map(|Message { blob, remaining: _ }| blob),
                 Err(interruption) => return Err(self.explain(interruption)),
             },
         };
         if let Some(chunk) = &chunk {
-            self.received += chunk.bytes.len() as u64;
+            self.received += chunk.len() as u64;
             if let Some(pace) = &mut self.pace {
-                pace.took(chunk.bytes.len() as u64, Instant::now());
+                pace.took(chunk.len() as u64, Instant::now());
             }
         }
         Ok(chunk)
@@ -156,7 +138,7 @@ impl SnapshotStream {
 
     /// The chunks as a stream that ends with the snapshot or after the first error.
     #[cfg(test)]
-    pub fn into_stream(self) -> impl stream::Stream<Item = Result<Chunk, EtcdError>> + Send + 'static {
+    pub fn into_stream(self) -> impl stream::Stream<Item = Result<Bytes, EtcdError>> + Send + 'static {
         stream::unfold(Some(self), |state| async move {
             let mut state = state?;
             match state.next_chunk().await {

@@ -66,8 +66,6 @@ pub struct MemberStatus {
     pub is_learner: bool,
     /// Its newest revision.
     pub revision: i64,
-    /// Raft index up to which it is committed.
-    pub raft_index: u64,
     /// Size of the database file, bytes.
     pub db_size: u64,
     /// Used part of it, bytes.
@@ -131,7 +129,6 @@ pub async fn fetch_member(client: &MemberClient) -> Result<MemberStatus, EtcdErr
         leader_id: Some(status.leader()).filter(|&id| id != 0).map(MemberId),
         is_learner: status.is_learner(),
         revision: header.revision(),
-        raft_index: status.raft_index(),
         db_size: u64::try_from(status.db_size()).unwrap_or(0),
         db_size_in_use: u64::try_from(status.raft_used_db_size()).unwrap_or(0),
         quota: u64::try_from(status.db_size_quota()).ok().filter(|&bytes| bytes > 0),

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::crashsafe::{self, WriteError};
@@ -37,6 +38,13 @@ pub enum RevisionError {
 #[derive(Debug)]
 pub struct HighestRevision {
     path: PathBuf,
+    /// Never held while a disk is written.
+    seen: Mutex<Seen>,
+    writing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
     highest: Option<i64>,
     written: Option<(i64, Instant)>,
 }
@@ -53,32 +61,46 @@ impl HighestRevision {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(RevisionError::Unreadable { path, source }),
         };
-        Ok(Self { path, highest, written: None })
+        Ok(Self { seen: Mutex::new(Seen { highest, written: None }), ..Self::unknown(state_dir) })
     }
 
     /// Starts from nothing, where the file cannot be read and a heartbeat must go on.
     pub fn unknown(state_dir: &Path) -> Self {
-        Self { path: state_dir.join(FILE), highest: None, written: None }
+        Self { path: state_dir.join(FILE), seen: Mutex::default(), writing: Mutex::default() }
     }
 
     /// The number, where one is known.
     pub fn get(&self) -> Option<i64> {
-        self.highest
+        self.seen().highest
     }
 
-    /// Takes note of a revision; writes it when it is the highest and the last write is a minute past. Blocking.
-    pub fn observe(&mut self, revision: i64, now: Instant) -> Result<(), RevisionError> {
-        let highest = self.highest.map_or(revision, |known| known.max(revision));
-        let is_on_disk = match self.written {
+    /// Takes note of a revision. Says whether to [`HighestRevision::keep`] it: it is the highest, and the last write is a
+    /// minute past.
+    pub fn observe(&self, revision: i64, now: Instant) -> bool {
+        let mut seen = self.seen();
+        let highest = seen.highest.map_or(revision, |known| known.max(revision));
+        let is_on_disk = match seen.written {
             Some((written, at)) => written == highest || now.duration_since(at) < WRITE_EVERY,
-            None => self.highest == Some(highest),
+            None => seen.highest == Some(highest),
         };
-        self.highest = Some(highest);
-        if !is_on_disk {
-            crashsafe::replace(&self.path, format!("{highest}\n").as_bytes(), 0o600)?;
-            self.written = Some((highest, now));
-        }
+        seen.highest = Some(highest);
+        !is_on_disk
+    }
+
+    /// Writes the number down, unless another thread is still at it. Blocking.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn keep(&self, now: Instant) -> Result<(), RevisionError> {
+        let Ok(_writing) = self.writing.try_lock() else { return Ok(()) };
+        let Some(highest) = self.get() else { return Ok(()) };
+        crashsafe::replace(&self.path, format!("{highest}\n").as_bytes(), 0o600)?;
+        self.seen().written = Some((highest, now));
         Ok(())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,14 +112,16 @@ mod tests {
     fn the_highest_revision_survives_and_never_falls() {
         let dir = tempfile::tempdir().unwrap();
         let now = Instant::now();
-        let mut seen = HighestRevision::load(dir.path()).unwrap();
+        let seen = HighestRevision::load(dir.path()).unwrap();
         assert_eq!(seen.get(), None);
-        seen.observe(100, now).unwrap();
-        seen.observe(40, now).unwrap();
+        seen.keep(now).unwrap();
+        assert!(seen.observe(100, now));
+        seen.keep(now).unwrap();
+        assert!(!seen.observe(40, now));
         assert_eq!(seen.get(), Some(100));
-        let mut again = HighestRevision::load(dir.path()).unwrap();
+        let again = HighestRevision::load(dir.path()).unwrap();
         assert_eq!(again.get(), Some(100));
-        again.observe(41, now).unwrap();
+        assert!(!again.observe(41, now));
         assert_eq!(HighestRevision::load(dir.path()).unwrap().get(), Some(100));
     }
 
@@ -105,10 +129,13 @@ mod tests {
     fn it_is_written_at_most_once_a_minute() {
         let dir = tempfile::tempdir().unwrap();
         let now = Instant::now();
-        let mut seen = HighestRevision::load(dir.path()).unwrap();
+        let seen = HighestRevision::load(dir.path()).unwrap();
         let on_disk = || HighestRevision::load(dir.path()).unwrap().get();
         for (seconds, revision, expected) in [(0, 1, 1), (30, 2, 1), (59, 3, 1), (60, 3, 3), (61, 9, 3), (120, 9, 9)] {
-            seen.observe(revision, now + Duration::from_secs(seconds)).unwrap();
+            let now = now + Duration::from_secs(seconds);
+            if seen.observe(revision, now) {
+                seen.keep(now).unwrap();
+            }
             assert_eq!(on_disk(), Some(expected), "after {seconds} s");
         }
     }

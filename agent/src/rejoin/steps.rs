@@ -14,6 +14,7 @@ use crate::etcd::client::MemberClient;
 use crate::etcd::status::{MemberId, fetch_member};
 use crate::host::crash_point::{CrashPoint, crash_point};
 use crate::host::crashsafe;
+use crate::partial_file::PartialError;
 use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::exchange::{inode, sync_directory};
 use crate::restore_engine::identity::read_wal_head;
@@ -94,7 +95,7 @@ async fn take_snapshot(place: &Place, client: &MemberClient, say: &Say) -> Resul
     let cancel = tokio_util::sync::CancellationToken::new();
     match save_snapshot(client, save, &file, &Progress::default(), &cancel).await {
         Ok(_) => say(&format!("a snapshot of the cluster is in {} until this is done", file.display())),
-        Err(SaveError::NoSpace { .. }) => {
+        Err(SaveError::File(PartialError::NoSpace { .. })) => {
             prove_member(client, save).await.map_err(|error| error.to_string())?;
             say("the data of the others is sound; there is no room here to keep a snapshot of it");
         }

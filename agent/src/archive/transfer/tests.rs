@@ -4,6 +4,7 @@ use futures::TryStreamExt;
 use lifeboat_snapshot::{Content, verify_reader};
 use lifeboat_storage::{Fault, FaultyStore, MemoryStore, Operation};
 use rustix::process::Signal;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::etcd::server::{LINES, RealEtcd};
@@ -19,6 +20,7 @@ struct Bench {
     progress: Arc<Progress>,
     cancel: CancellationToken,
     spool: tempfile::TempDir,
+    turn: Arc<Semaphore>,
 }
 
 impl Bench {
@@ -31,6 +33,7 @@ impl Bench {
             progress: Arc::default(),
             cancel: CancellationToken::new(),
             spool: tempfile::tempdir().unwrap(),
+            turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -42,8 +45,7 @@ impl Bench {
             level: Level::Content,
             wants_hash_kv: false,
             packing: Packing { zstd_level: 1, recipients: None },
-            store: Arc::new(self.store.clone()),
-            key: key(),
+            turn: Arc::clone(&self.turn).try_acquire_owned().unwrap(),
             spool_directory: self.spool.path().join("run"),
             spool_bytes: 1 << 30,
             spool_reserve_percent: 0,
@@ -52,7 +54,9 @@ impl Bench {
     }
 
     async fn run(&self, transfer: Transfer) -> Result<Transferred, TransferError> {
-        run_transfer(transfer, &self.progress, &self.cancel).await
+        let store: Arc<dyn ObjectStore> = Arc::new(self.store.clone());
+        let upload = begin_upload(&store, &key(), transfer.deadline, &self.cancel).await?;
+        upload.or_nothing(run_transfer(transfer, &upload, &self.progress, &self.cancel)).await
     }
 
     async fn stored(&self) -> Vec<u8> {
@@ -128,6 +132,22 @@ async fn a_slow_store_fills_the_spool_and_not_etcds_patience() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_turn_is_given_back_once_every_part_is_with_the_store() {
+    let bench = Bench::new("3.6", 250).await;
+    bench.store.plan(Operation::Complete, 1, Fault::Delay(Duration::from_secs(2)));
+    let transfer = bench.transfer().await;
+    let looked = async {
+        let is_completing = |_: &Progress| bench.store.calls(Operation::Complete) > 0;
+        assert_eq!(bench.turn.available_permits(), 0);
+        bench.until("the completion", is_completing).await;
+        bench.turn.available_permits()
+    };
+    let (done, free) = tokio::join!(bench.run(transfer), looked);
+    done.unwrap();
+    assert_eq!(free, 1, "a store that is slow to complete keeps others from reading etcd");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_refuses_ends_it_before_etcd_is_asked() {
     let bench = Bench::new("3.6", 1).await;
     let refusal = StoreError::AccessDenied { store: "s".into(), words: "no".into(), check: "the key" };
@@ -156,6 +176,7 @@ async fn an_etcd_that_hangs_or_dies_leaves_nothing() {
     });
     let error = hung.unwrap_err();
     assert!(matches!(error, TransferError::Etcd(EtcdError::NoProgress { .. } | EtcdError::Broken { .. })), "{error:?}");
+    assert_eq!(bench.progress.stage(), Stage::Reading, "a store is not what was waited for");
     assert!(bench.is_clean().await);
     bench.etcd.signal(Signal::CONT);
     bench.etcd.wait_for("answer", |_| true).await;

@@ -22,13 +22,14 @@ async fn compare(etcd: &RealEtcd, change: impl FnOnce(&mut MemberStatus)) -> Ver
     let options = Options { level: Level::Content, ..Options::default() };
     let mut verifier = Verifier::with_hash_kv(options, Box::new(MemoryScratch::new(1 << 30)));
     while let Some(chunk) = stream.next_chunk().await.unwrap() {
-        verifier.update(&chunk.bytes).unwrap();
+        verifier.update(&chunk).unwrap();
     }
     let (facts, hash_kv) = verifier.finish_with_hash_kv().unwrap();
     let Content::Verified(database) = facts.content else { panic!("not verified") };
     let cancel = CancellationToken::new();
     let bounds = Bounds { deadline: tokio::time::Instant::now() + Duration::from_secs(120), cancel: &cancel };
-    let question = Question { endpoint: &endpoint, status: &status, revision: database.revision, bounds };
+    let revision = database.revision;
+    let question = Question { endpoint: &endpoint, status: &status, revision, is_thorough: false, bounds };
     compare_members(&question, hash_kv.unwrap()).await
 }
 
@@ -41,6 +42,74 @@ async fn put(etcd: &RealEtcd, key: &str, value: impl Into<Vec<u8>>) -> i64 {
     client.put(key, value, None).await.unwrap().header().unwrap().revision()
 }
 
+/// The index of a real snapshot, its newest revision, and what every sound member would answer.
+fn index() -> (HashKv, HashAnswer) {
+    let snapshot = zstd::decode_all(&include_bytes!("../../../snapshot/tests/data/etcd-3.6-used.db.zst")[..]).unwrap();
+    let options = Options { level: Level::Content, ..Options::default() };
+    let mut verifier = Verifier::with_hash_kv(options, Box::new(MemoryScratch::new(1 << 30)));
+    verifier.update(&snapshot).unwrap();
+    let (facts, hash_kv) = verifier.finish_with_hash_kv().unwrap();
+    let Content::Verified(database) = facts.content else { panic!("not verified") };
+    let mut hash_kv = hash_kv.unwrap();
+    let pair = HashPair { revision: database.revision, compact_revision: database.compact_revision };
+    let hash = hash_kv.compute(pair.revision, pair.compact_revision).unwrap();
+    (hash_kv, HashAnswer { pair, hash })
+}
+
+/// Five members of which the first is read; `m1` leads.
+fn five() -> Vec<Whom> {
+    let members = (0..5).map(|index| Member {
+        id: MemberId(index),
+        name: format!("m{index}"),
+        peer_urls: vec![],
+        client_urls: vec![format!("http://m{index}")],
+        is_learner: false,
+    });
+    let status = MemberStatus {
+        version: String::new(),
+        storage_version: None,
+        cluster_id: crate::etcd::status::ClusterId(1),
+        member_id: MemberId(0),
+        leader_id: Some(MemberId(1)),
+        is_learner: false,
+        revision: 1,
+        db_size: 0,
+        db_size_in_use: 0,
+        quota: None,
+        alarms: vec![],
+        errors: vec![],
+        members: members.collect(),
+    };
+    plan_asking(&status, &Endpoint { url: "http://127.0.0.1".into(), tls: None })
+}
+
+#[tokio::test(start_paused = true)]
+async fn members_are_asked_in_turn_the_leader_last_and_no_more_than_are_wanted() {
+    let (asked, at_once) = (std::sync::Mutex::new(Vec::new()), std::sync::atomic::AtomicUsize::new(0));
+    let asking = async |is_thorough: bool, differs: &'static str| {
+        let (hash_kv, answer) = index();
+        asked.lock().unwrap().clear();
+        let ask = async |whom: Whom| {
+            use std::sync::atomic::Ordering::SeqCst;
+            asked.lock().unwrap().push(whom.name.clone());
+            assert_eq!(at_once.fetch_add(1, SeqCst), 0, "two members would stand still at once");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            at_once.fetch_sub(1, SeqCst);
+            let hash = if whom.name == differs { !answer.hash } else { answer.hash };
+            Said { member: whom.name, answer: Ok(HashAnswer { hash, ..answer }) }
+        };
+        let verdict = super::compare(&five(), is_thorough, hash_kv, ask).await;
+        (verdict, asked.lock().unwrap().join(" "))
+    };
+    let agreed = |others: &[&str]| Verdict::Agreed { others: others.iter().map(ToString::to_string).collect() };
+    assert_eq!(asking(false, "").await, (agreed(&["m2", "m3"]), "m0 m2 m3".to_owned()));
+    assert_eq!(asking(true, "").await, (agreed(&["m2", "m3", "m4", "m1"]), "m0 m2 m3 m4 m1".to_owned()));
+    // Whoever differs is seen twice, beside all others.
+    let (verdict, order) = asking(false, "m2").await;
+    assert!(matches!(&verdict, Verdict::Diverged { members, .. } if members.len() == 5), "{verdict:?}");
+    assert_eq!(order, "m0 m2 m3 m4 m1 m0 m2 m3 m4 m1");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_every_line_agree_before_and_after_a_compaction() {
     for line in LINES {
@@ -50,12 +119,12 @@ async fn members_of_every_line_agree_before_and_after_a_compaction() {
         }
         let mut client = writer(&members[0]).await;
         client.delete("/k/3", None).await.unwrap();
-        assert_eq!(compare(&members[1], |_| {}).await, Verdict::Agreed, "{line}");
+        assert!(matches!(compare(&members[1], |_| {}).await, Verdict::Agreed { .. }), "{line}");
         let revision = put(&members[0], "/k/last", "value").await;
         client.compact(revision - 2, None).await.unwrap();
         put(&members[0], "/k/last", "again").await;
         for member in &members {
-            assert_eq!(compare(member, |_| {}).await, Verdict::Agreed, "{line}");
+            assert!(matches!(compare(member, |_| {}).await, Verdict::Agreed { .. }), "{line}");
         }
     }
 }
@@ -85,7 +154,7 @@ async fn writes_and_compactions_are_never_taken_for_divergence() {
         let (mut agreed, mut other) = (0, Vec::new());
         for run in 0..runs {
             match compare(&members[run % 3], |_| {}).await {
-                Verdict::Agreed => agreed += 1,
+                Verdict::Agreed { .. } => agreed += 1,
                 Verdict::NotCompared(why) => other.push(why.message),
                 verdict @ (Verdict::Diverged { .. } | Verdict::StreamDiffers { .. }) => {
                     panic!("{line}, run {run}: {verdict:?}")
@@ -105,7 +174,7 @@ async fn a_member_with_one_other_byte_is_found_whoever_is_read() {
             put(&members[0], &format!("/k/{index}"), format!("value {index}")).await;
         }
         put(&members[0], "/k/mark", MARK).await;
-        assert_eq!(compare(&members[2], |_| {}).await, Verdict::Agreed, "{line}");
+        assert!(matches!(compare(&members[2], |_| {}).await, Verdict::Agreed { .. }), "{line}");
         members[2]
             .alter_database(|bytes| {
                 let places: Vec<usize> = bytes

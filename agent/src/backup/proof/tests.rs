@@ -4,7 +4,7 @@ use lifeboat_storage::{Fault, FaultyStore, MemoryStore, Operation};
 
 use super::*;
 use crate::archive::encode::Packing;
-use crate::archive::transfer::{Transfer, Transferred, run_transfer};
+use crate::archive::transfer::{Transfer, Transferred, begin_upload, run_transfer};
 use crate::etcd::server::RealEtcd;
 use crate::etcd::snapshot::{SnapshotLimits, SnapshotRequest};
 
@@ -42,20 +42,22 @@ async fn a_value_larger_than_the_window_is_proven_from_a_read_back() {
         level: lifeboat_snapshot::Level::Content,
         wants_hash_kv: true,
         packing: Packing { zstd_level: 1, recipients: None },
-        store: Arc::new(store.clone()),
-        key: key.clone(),
+        turn: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
         spool_directory: spool.path().join("run"),
         spool_bytes: 1 << 30,
         spool_reserve_percent: 0,
         deadline: bounds.deadline,
     };
-    let transferred = run_transfer(transfer, &progress, &cancel).await.unwrap();
+    let place: Arc<dyn ObjectStore> = Arc::new(store.clone());
+    let upload = begin_upload(&place, &key, bounds.deadline, &cancel).await.unwrap();
+    let transferred = run_transfer(transfer, &upload, &progress, &cancel).await.unwrap();
     let streamed = Proof::of_stream(&transferred.facts);
     assert_eq!(streamed.level, VerificationLevel::Checksum, "{:?}", transferred.facts);
     assert!(matches!(transferred.hash_kv, Some(Err(HashKvError::Unverified { .. }))));
 
+    let reading = Semaphore::new(1);
     let plain = manifest(&transferred, &[]);
-    let archive = Unpublished { store: &store, key: &key, manifest: &plain, progress: &progress };
+    let archive = Unpublished { store: &store, key: &key, manifest: &plain, progress: &progress, reading: &reading };
     let proven = prove_content(streamed.clone(), &archive, bounds).await.unwrap();
     assert_eq!((proven.level, &proven.shortfall), (VerificationLevel::Content, &None));
     let Content::Verified(database) = proven.content else { panic!("not verified") };

@@ -1,6 +1,6 @@
 //! The work of EtcdBackups.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kube::ResourceExt;
@@ -41,18 +41,13 @@ pub struct BackupCarrier {
     reporter: Reporter,
     runner: BackupRunner,
     errands: ErrandRunner,
-    highest: Arc<Mutex<HighestRevision>>,
+    highest: Arc<HighestRevision>,
     metrics: Arc<Metrics>,
 }
 
 impl BackupCarrier {
     /// Nothing is carried yet.
-    pub fn new(
-        reporter: Reporter,
-        runner: BackupRunner,
-        highest: Arc<Mutex<HighestRevision>>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(reporter: Reporter, runner: BackupRunner, highest: Arc<HighestRevision>, metrics: Arc<Metrics>) -> Self {
         Self { reporter, errands: ErrandRunner::beside(&runner), runner, highest, metrics }
     }
 
@@ -66,8 +61,7 @@ impl BackupCarrier {
         if let Some(errand) = errand_of(order.assignment.task) {
             return self.errands.run(backup, errand, order, progress, cancel).await;
         }
-        let highest = self.highest.lock().unwrap_or_else(PoisonError::into_inner).get();
-        let result = match backup_order(backup, order, highest) {
+        let result = match backup_order(backup, order, self.highest.get()) {
             Err(error) => BackupResult::of_error(error),
             Ok(order) => match self.runner.run(&order, progress, cancel).await {
                 Ok(facts) => BackupResult::of_archive(facts),

@@ -55,13 +55,13 @@ pub struct ErrandRunner {
     cluster_uid: String,
     host_id: HostId,
     keyring: Arc<Keyring>,
-    /// One archive is read at a time, and not beside a database.
-    turn: Arc<Semaphore>,
+    /// One archive is read at a time; a database may be read meanwhile.
+    reading: Arc<Semaphore>,
     small: Semaphore,
 }
 
 impl ErrandRunner {
-    /// Nothing is carried yet. Errands wait their turn with the backups of this runner.
+    /// Nothing is carried yet. Archives are read in turn with those that this runner reads back.
     pub fn beside(backups: &BackupRunner) -> Self {
         Self {
             opener: backups.opener.clone(),
@@ -69,7 +69,7 @@ impl ErrandRunner {
             cluster_uid: backups.cluster_uid.clone(),
             host_id: backups.host_id.clone(),
             keyring: Arc::clone(&backups.keyring),
-            turn: Arc::clone(&backups.turn),
+            reading: Arc::clone(&backups.reading),
             small: Semaphore::new(AT_ONCE),
         }
     }
@@ -125,7 +125,7 @@ impl ErrandRunner {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<BackupResult, KeepError> {
-        let _turn = self.turn.acquire().await.map_err(|_closed| KeepError::Interrupted)?;
+        let _turn = self.reading.acquire().await.map_err(|_closed| KeepError::Interrupted)?;
         progress.enter(Stage::Preparing);
         let place = self.place(backup, Access::Read, cancel).await?;
         let seconds = u64::try_from(backup.spec.limits.timeout_seconds).unwrap_or(0);
@@ -386,7 +386,7 @@ mod tests {
                 cluster_uid: "uid".into(),
                 host_id: me,
                 keyring: Arc::new(Keyring::open(client, "lifeboat", shelf.path())),
-                turn: Arc::new(Semaphore::new(1)),
+                reading: Arc::new(Semaphore::new(1)),
                 small: Semaphore::new(1),
             };
             Self { shelf, runner }

@@ -46,14 +46,11 @@ impl LocationCarrier {
     ) -> Option<LocationResult> {
         let generation = location.metadata.generation.unwrap_or_default();
         match order.assignment.task {
-            Task::Probe => tokio::select! {
-                () = cancel.cancelled() => None,
-                result = self.prober.probe(location, now().0) => Some(result),
-            },
-            Task::Catalog => tokio::select! {
-                () = cancel.cancelled() => None,
-                result = self.cataloger.list(location, (order.assignment.time.0, now()), cancel) => Some(result),
-            },
+            Task::Probe => unless_cancelled(cancel, self.prober.probe(location, now().0)).await,
+            Task::Catalog => {
+                let listing = self.cataloger.list(location, (order.assignment.time.0, now()), cancel);
+                unless_cancelled(cancel, listing).await
+            }
             task @ (Task::Backup
             | Task::Import
             | Task::Verify
@@ -74,6 +71,15 @@ impl LocationCarrier {
     }
 }
 
+/// What comes of `work`; nothing once it was cancelled, as work that sees that itself calls it a store that is away.
+async fn unless_cancelled<T>(cancel: &CancellationToken, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => None,
+        done = work => (!cancel.is_cancelled()).then_some(done),
+    }
+}
+
 impl Carrier<EtcdBackupLocation> for LocationCarrier {
     async fn carry(self: Arc<Self>, location: EtcdBackupLocation, order: WorkOrder, cancel: CancellationToken) {
         let progress = Arc::new(Progress::default());
@@ -81,5 +87,35 @@ impl Carrier<EtcdBackupLocation> for LocationCarrier {
         tracing::debug!(location = location.name_any(), task = ?order.assignment.task, "asked");
         let work = self.work(&location, &order, &cancel);
         carry_out::<EtcdBackupLocation, _>(&self.reporter, &order, &progress, &cancel, work).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_was_cancelled_says_nothing_of_the_location() {
+        // Both see it at once, in whichever order.
+        for _ in 0..100 {
+            let cancel = CancellationToken::new();
+            let work = async {
+                cancel.cancelled().await;
+                "LocationUnavailable"
+            };
+            let ending = async {
+                tokio::task::yield_now().await;
+                cancel.cancel();
+            };
+            let (said, ()) = tokio::join!(unless_cancelled(&cancel, work), ending);
+            assert_eq!(said, None);
+        }
+        let cancel = CancellationToken::new();
+        let cut_short = async {
+            cancel.cancel();
+            "LocationUnavailable"
+        };
+        assert_eq!(unless_cancelled(&cancel, cut_short).await, None);
+        assert_eq!(unless_cancelled(&CancellationToken::new(), async { "Ready" }).await, Some("Ready"));
     }
 }

@@ -30,7 +30,6 @@ fn status() -> MemberStatus {
         leader_id: Some(MemberId(1)),
         is_learner: false,
         revision: 42,
-        raft_index: 50,
         db_size: 25_000_000,
         db_size_in_use: 20_000_000,
         quota: Some(8 << 30),
@@ -58,7 +57,7 @@ fn facts(
         free: FreeBytes { data_dir: Some(7), spool: None },
         tool_versions: &BTreeMap::new(),
         highest_revision_seen: Some(99),
-        divergence: None,
+        comparison: None,
         last_restore: None,
         host_id: None,
         agent_version: "0.1.0",
@@ -81,6 +80,13 @@ fn a_healthy_member_has_every_fact_and_no_problem() {
     assert_eq!((facts.revision, facts.highest_revision_seen), (Some(42), Some(99)));
     assert_eq!(facts.free_bytes.unwrap().data_dir, Some(7));
     assert_eq!(facts.certificates.unwrap().not_after, Some(Time(at("2027-01-01T00:00:00Z"))));
+}
+
+#[test]
+fn what_the_member_says_of_itself_is_passed_on_and_bounded() {
+    let errors = vec!["ä".repeat(2_000); 20];
+    let facts = facts(&discovery(), Some(Ok(MemberStatus { errors, ..status() })), None);
+    assert_eq!((facts.problem, facts.errors.len(), facts.errors[0].chars().count()), (None, 16, 1_024));
 }
 
 #[test]

@@ -29,7 +29,7 @@ async fn the_status_of_every_line_is_read_whole() {
         assert_eq!(status.revision, before.revision + 3, "{line}");
         assert!(status.is_leader() && status.has_leader() && !status.is_learner, "{status:?}");
         assert!(status.db_size >= status.db_size_in_use && status.db_size_in_use > 0, "{status:?}");
-        assert!(status.cluster_id.0 != 0 && status.raft_index > 0, "{status:?}");
+        assert!(status.cluster_id.0 != 0, "{status:?}");
         assert_eq!(status.own().unwrap().name, "m0");
         assert_eq!(status.own().unwrap().client_urls, std::slice::from_ref(&server.url));
         assert_eq!((status.alarms.len(), status.errors.len()), (0, 0), "{status:?}");
@@ -56,15 +56,14 @@ async fn the_snapshot_of_every_line_arrives_whole_and_in_the_size_announced() {
         let server = RealEtcd::start(line, &[]).await;
         assert!(server.fill(60, 100_000).await);
         let snapshot = open_snapshot(&server.client().await, request(60, 20)).await.unwrap();
-        let (size, version) = (snapshot.size, snapshot.storage_version.clone());
+        let size = snapshot.size;
         let chunks: Vec<_> = snapshot.into_stream().map(Result::unwrap).collect().await;
-        assert!(chunks.iter().all(|chunk| !chunk.bytes.is_empty() && chunk.remaining < size));
-        let file: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.bytes.iter().copied()).collect();
+        assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
+        let file: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
         assert_eq!((file.len() as u64, file.len() % 512), (size, 32), "{line}");
         assert!(size > 6_000_000, "{line}: {size}");
         let (database, trailer) = file.split_at(file.len() - 32);
         assert_eq!(Sha256::digest(database).as_slice(), trailer, "{line}");
-        assert_eq!(version.is_some(), line != "3.5", "{version:?}");
         // etcd's own tool accepts what was read.
         let path = server.data_dir.path().join("snapshot.db");
         std::fs::write(&path, &file).unwrap();
@@ -85,7 +84,7 @@ async fn a_rate_slows_a_real_snapshot_down() {
     let begun = Instant::now();
     let snapshot = open_snapshot(&server.client().await, limited).await.unwrap();
     let size = snapshot.size;
-    let count = snapshot.into_stream().map(|chunk| chunk.unwrap().bytes.len() as u64).collect::<Vec<_>>().await;
+    let count = snapshot.into_stream().map(|chunk| chunk.unwrap().len() as u64).collect::<Vec<_>>().await;
     let seconds = begun.elapsed().as_secs_f64();
     assert_eq!(count.iter().sum::<u64>(), size);
     let least = size as f64 / 4_000_000.0 - 0.5;
@@ -142,7 +141,7 @@ async fn a_member_without_quorum_says_so_and_gives_only_a_last_resort_snapshot()
         let last_resort = SnapshotRequest { require_leader: false, ..request(30, 20) };
         let snapshot = open_snapshot(&client, last_resort).await.unwrap();
         let size = snapshot.size;
-        let bytes: Vec<usize> = snapshot.into_stream().map(|chunk| chunk.unwrap().bytes.len()).collect().await;
+        let bytes: Vec<usize> = snapshot.into_stream().map(|chunk| chunk.unwrap().len()).collect().await;
         assert_eq!(bytes.iter().sum::<usize>() as u64, size, "{line}");
     }
 }
