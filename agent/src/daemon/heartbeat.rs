@@ -7,7 +7,7 @@ const FIRST_MINUTE: Duration = Duration::from_secs(60);
 /// While somebody may be looking on.
 const OFTEN: Duration = Duration::from_secs(10);
 /// Later. Every heartbeat goes through the etcd that is being read; the operator gives an agent up after 90 s, and one
-/// write that hangs must leave time for another (docs/adr/016).
+/// write that hangs must leave time for another (docs/adr/018).
 pub const SELDOM: Duration = Duration::from_secs(45);
 
 /// After one that was lost: two in a row would look like a dead agent.
