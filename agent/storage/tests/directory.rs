@@ -200,6 +200,7 @@ async fn archives_leave_a_part_of_the_disk_free_and_small_objects_need_not() {
     assert_eq!(error.class(), ErrorClass::Full, "{error}");
     assert!(error.to_string().contains("20 %") && error.to_string().contains("delete"), "{error}");
     upload.complete(vec![first, second]).await.unwrap();
+    drop(upload);
     // A disk that others filled.
     std::fs::write(disk.0.path().join("theirs"), vec![1_u8; 1 << 20]).unwrap();
     let error = store.begin_upload(&key("more")).await.unwrap_err();
