@@ -117,7 +117,8 @@ impl BackupRunner {
             return Ok(archive_facts(&manifest, &shelf.manifest_uri()?));
         }
         bounds.within(self.check_ownership(&location, cancel)).await??;
-        self.fill(order, &shelf, recipients.as_ref(), progress, bounds).await
+        // On the heap: one within the other they are too much for the stack of a thread.
+        Box::pin(self.fill(order, &shelf, recipients.as_ref(), progress, bounds)).await
     }
 
     /// From a place without this backup to one with it. Until there is a manifest, whatever ends the attempt takes the
@@ -134,7 +135,7 @@ impl BackupRunner {
         let upload = begin_upload(&shelf.store, &key, bounds.deadline, bounds.cancel).await?;
         let making = async {
             let place = Place { store: &shelf.store, key: &key, data, upload: &upload };
-            let manifest = self.make(order, place, recipients, progress, bounds).await?;
+            let manifest = Box::pin(self.make(order, place, recipients, progress, bounds)).await?;
             // Proofs end early where they are cancelled, and count as far as they came.
             if bounds.cancel.is_cancelled() { Err(BackupError::Interrupted) } else { Ok(manifest) }
         };
@@ -161,7 +162,7 @@ impl BackupRunner {
         progress.enter(Stage::Preparing);
         let source = bounds.within(self.find_source()).await??;
         let transfer = self.plan_transfer(order, &source, recipients.cloned(), turn, bounds.deadline);
-        let transferred = run_transfer(transfer, upload, progress, bounds.cancel).await?;
+        let transferred = Box::pin(run_transfer(transfer, upload, progress, bounds.cancel)).await?;
         let Transferred { facts, encoded, hash_kv } = transferred;
         let proof = Proof::of_stream(&facts);
         let made = Made {
@@ -180,7 +181,7 @@ impl BackupRunner {
         let unproven = build_manifest(&made);
         let reading = self.reading.as_ref();
         let archive = Unpublished { store: store.as_ref(), key, manifest: &unproven, progress, reading };
-        let proof = self.prove(&archive, &source, proof.clone(), hash_kv, bounds).await?;
+        let proof = Box::pin(self.prove(&archive, &source, proof.clone(), hash_kv, bounds)).await?;
         Ok(build_manifest(&Made { proof: &proof, now: Timestamp::now(), ..made }))
     }
 

@@ -162,7 +162,7 @@ impl<C> Desk<C> {
             task = ?order.assignment.task,
             "work begins"
         );
-        let work = Arc::clone(&self.carrier).carry(object, order, cancel.clone());
+        let work = Box::pin(Arc::clone(&self.carrier).carry(object, order, cancel.clone()));
         self.tasks.spawn(async {
             work.await;
             // The next may be hours away.
