@@ -7,7 +7,7 @@
 
 mod change;
 mod fetch;
-mod file;
+pub mod file;
 mod retention;
 mod right;
 mod shelf;

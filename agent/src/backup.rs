@@ -8,6 +8,7 @@ mod comparison;
 mod error;
 mod manifest;
 mod members;
+mod opener;
 mod proof;
 mod shelf;
 
@@ -31,6 +32,7 @@ pub use self::error::BackupError;
 pub use self::manifest::archive_facts;
 use self::manifest::{Made, build_manifest, member_name};
 use self::members::Question;
+pub use self::opener::{Given, Opener};
 use self::proof::{Bounds, Diverged, Proof, Unpublished, prove_content, prove_members};
 use self::shelf::{OpenLocation, Shelf};
 use crate::archive::encode::Packing;
@@ -47,7 +49,7 @@ use crate::host::identity::HostId;
 use crate::host::last_comparison::{Finding, LastComparison};
 use crate::keyring::Keyring;
 use crate::location::ownership::{Claim, Ownership, OwnershipError};
-use crate::location::{LocationError, LocationOpener, is_conditional};
+use crate::location::{LocationError, is_conditional};
 
 /// Silence of etcd after which a stream is given up.
 const NO_PROGRESS: Duration = Duration::from_secs(20);
@@ -58,7 +60,7 @@ const OWNER_PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 pub struct BackupRunner {
     /// Opens locations.
-    pub opener: LocationOpener,
+    pub opener: Opener,
     /// Signs manifests.
     pub keyring: Arc<Keyring>,
     /// How the host is read.

@@ -31,7 +31,8 @@ enum Look {
 
 /// The keys of this agent.
 pub struct Keyring {
-    secrets: Api<Secret>,
+    /// None where there is no API server to ask.
+    secrets: Option<Api<Secret>>,
     directory: KeyDirectory,
     keys: Mutex<HostKeys>,
 }
@@ -46,6 +47,11 @@ impl Keyring {
     /// What this host knows from before. Blocking. Files that cannot be used are warned of: they must not keep backups from
     /// being taken.
     pub fn open(client: Client, namespace: &str, state_dir: &Path) -> Self {
+        Self { secrets: Some(Api::namespaced(client, namespace)), ..Self::of_host(state_dir) }
+    }
+
+    /// What this host knows, and nothing more: where there is no API server. Blocking.
+    pub fn of_host(state_dir: &Path) -> Self {
         let directory = KeyDirectory::below(state_dir);
         let found = directory.read().unwrap_or_else(|error| {
             tracing::warn!(%error, "the keys of this host are not known");
@@ -54,7 +60,7 @@ impl Keyring {
         for words in &found.remarks {
             tracing::warn!(words, "a key of this host cannot be used");
         }
-        Self { secrets: Api::namespaced(client, namespace), directory, keys: Mutex::new(found.keys) }
+        Self { secrets: None, directory, keys: Mutex::new(found.keys) }
     }
 
     /// The keys for a piece of work. An agent that has never seen a key looks for it once more.
@@ -90,7 +96,8 @@ impl Keyring {
     }
 
     async fn look(&self) -> Look {
-        match tokio::time::timeout(ASK_DEADLINE, self.secrets.get_opt(INSTALLATION_SECRET)).await {
+        let Some(secrets) = &self.secrets else { return Look::Missing };
+        match tokio::time::timeout(ASK_DEADLINE, secrets.get_opt(INSTALLATION_SECRET)).await {
             Ok(Ok(Some(secret))) => key_of(&secret),
             Ok(Ok(None)) => Look::Missing,
             Ok(Err(error)) => Look::Unusable(api_words(&error)),

@@ -12,12 +12,15 @@ mod restore;
 mod shown;
 mod staging;
 mod status;
+mod upload;
 
 use std::io::Write;
 
 use tokio_util::sync::CancellationToken;
 
 pub use self::pod::{PodAction, run_pod_action};
+use crate::archives::ArchiveError;
+use crate::backup::BackupError;
 use crate::etcd::error::EtcdError;
 use crate::host::crashsafe::WriteError;
 use crate::partial_file::PartialError;
@@ -27,7 +30,7 @@ use crate::snapshot_file::SaveError;
 /// Backup and restore of this master's etcd, without an API server.
 #[derive(Debug, clap::Subcommand)]
 pub enum NodeCommand {
-    /// Take a snapshot from this master's etcd into a file, proven page by page.
+    /// Take a snapshot from this master's etcd into a file or a location, proven page by page.
     Backup(backup::BackupArguments),
     /// Restore this master's etcd from a file: once it is stopped, on every master with the same file and order.
     Restore(restore::RestoreArguments),
@@ -57,6 +60,12 @@ pub enum NodeError {
     /// The snapshot.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// The location.
+    #[error(transparent)]
+    Archive(Box<ArchiveError>),
+    /// The backup into a location.
+    #[error(transparent)]
+    Backup(#[from] Box<BackupError>),
     /// etcd.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
@@ -70,8 +79,11 @@ pub enum NodeError {
 
 impl NodeError {
     /// The exit code (host.md).
-    pub const fn exit_code(&self) -> u8 {
+    pub fn exit_code(&self) -> u8 {
         match self {
+            Self::Archive(error) => error.exit_code(),
+            Self::Backup(error) if error.is_refusal() => 4,
+            Self::Backup(_) => 1,
             Self::Refused(_) => 4,
             Self::Restore(error) if error.is_refusal() => 4,
             Self::Save(SaveError::File(PartialError::Exists(_) | PartialError::NoSpace { .. })) => 4,

@@ -83,6 +83,20 @@ fn default_backoff_limit() -> i32 {
     3
 }
 
+impl EtcdBackupSpec {
+    /// A backup into a location, all else as the API server would fill it in.
+    pub fn to(location_ref: ObjectName) -> Self {
+        Self {
+            location_ref,
+            source: Source::default(),
+            compression: Compression::default(),
+            verification: VerificationLevel::default(),
+            limits: Limits::default(),
+            backoff_limit: default_backoff_limit(),
+        }
+    }
+}
+
 /// Which member is read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

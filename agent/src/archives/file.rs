@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lifeboat_crds::EtcdBackupLocationSpec;
+use lifeboat_crds::{EtcdBackupLocation, EtcdBackupLocationSpec};
 use lifeboat_storage::{Credentials, DirectoryStore, ObjectStore, S3Store};
 use serde::Deserialize;
 use serde_norway::Value;
@@ -73,6 +73,7 @@ pub enum FileError {
 #[derive(Debug)]
 pub struct LocationFile {
     path: PathBuf,
+    name: Option<String>,
     spec: EtcdBackupLocationSpec,
     credentials_file: Option<PathBuf>,
     ca_bundle_file: Option<PathBuf>,
@@ -82,7 +83,14 @@ pub struct LocationFile {
 #[derive(Deserialize)]
 struct Document {
     kind: Option<String>,
+    #[serde(default)]
+    metadata: Metadata,
     spec: Value,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    name: Option<String>,
 }
 
 impl LocationFile {
@@ -94,7 +102,7 @@ impl LocationFile {
         let text = read(path)?;
         let wrong = |words: String| FileError::NotALocation { path: path.to_owned(), words };
         let whole: Value = serde_norway::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-        let Document { kind, mut spec } =
+        let Document { kind, metadata: Metadata { name }, mut spec } =
             serde_norway::from_value(only_location(whole)).map_err(|error| wrong(error.to_string()))?;
         if kind.as_deref().is_some_and(|kind| kind != "EtcdBackupLocation") {
             return Err(wrong(format!("its kind is {}", kind.unwrap_or_default())));
@@ -110,7 +118,13 @@ impl LocationFile {
         if spec.directory.is_some() && directory.is_none() {
             return Err(wrong("say in spec.directory.path where the mount is on this machine".to_owned()));
         }
-        Ok(Self { path: path.to_owned(), spec, credentials_file, ca_bundle_file, directory })
+        Ok(Self { path: path.to_owned(), name, spec, credentials_file, ca_bundle_file, directory })
+    }
+
+    /// The object, as an API server would hold it; one without a name has that of its file.
+    pub fn location(&self) -> EtcdBackupLocation {
+        let stem = || self.path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        EtcdBackupLocation::new(&self.name.clone().unwrap_or_else(stem), self.spec.clone())
     }
 
     /// Opens the store.
@@ -118,7 +132,7 @@ impl LocationFile {
     /// # Errors
     /// Keys are missing, or something in the description cannot work.
     pub async fn open(&self, keys: &StoreKeys) -> Result<Arc<dyn ObjectStore>, super::ArchiveError> {
-        let Self { path: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
+        let Self { path: _, name: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
         match (&spec.s3, &spec.directory, directory) {
             (Some(s3), None, _) => {
                 let credentials = self.credentials(keys, s3.credentials_secret_ref.is_some())?;

@@ -150,6 +150,11 @@ impl BackupError {
         TaskError::new(self.reason(), self.to_string())
     }
 
+    /// Whether it was refused before anything was written.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::ReadOnly(_) | Self::Encryption(_) | Self::Ownership(OwnershipError::OwnedByAnother(_)))
+    }
+
     /// Whether nobody wants to hear of it: the work was taken away, or the agent ends and another repeats the attempt.
     pub fn is_interruption(&self) -> bool {
         match self {

@@ -12,6 +12,7 @@ use crate::etcd::server::RealEtcd;
 use crate::host::discovery::Overrides;
 use crate::host::files::HostRoot;
 use crate::host::keys::HostKeys;
+use crate::location::LocationOpener;
 
 /// Larger than the window of a stream, so that it is read back.
 const VALUE: usize = 20 << 20;
@@ -35,7 +36,7 @@ impl Bench {
         let client = kube::Client::new(service, "lifeboat");
         let overrides = Overrides { endpoint: Some(etcd.url.clone()), ..Overrides::default() };
         let runner = BackupRunner {
-            opener: LocationOpener::new(client.clone(), "lifeboat", BTreeMap::new()),
+            opener: Opener::Api(LocationOpener::new(client.clone(), "lifeboat", BTreeMap::new())),
             keyring: Arc::new(Keyring::open(client, "lifeboat", dir.path())),
             host: HostOptions { root: HostRoot::new(dir.path()), manifest_dir: None, overrides },
             node: "m0".into(),

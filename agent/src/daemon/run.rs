@@ -31,7 +31,7 @@ use super::member::MemberKeeper;
 use super::metrics::{AgentHealth, Metrics};
 use super::readiness::{Need, Readiness};
 use super::watch::watch_assigned;
-use crate::backup::BackupRunner;
+use crate::backup::{BackupRunner, Opener};
 use crate::catalog::Cataloger;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
@@ -177,7 +177,7 @@ impl Parts {
         let highest = Arc::new(load_highest(&state_dir));
         let comparison = Arc::new(LastComparison::load(&state_dir));
         let runner = BackupRunner {
-            opener: opener.clone(),
+            opener: Opener::Api(opener.clone()),
             keyring: Arc::clone(&keyring),
             host: host.clone(),
             node: node.clone(),
@@ -189,7 +189,8 @@ impl Parts {
             turn: Arc::new(Semaphore::new(1)),
             reading: Arc::new(Semaphore::new(1)),
         };
-        let backups = BackupCarrier::new(reporter.clone(), runner, Arc::clone(&highest), Arc::clone(&metrics));
+        let backups =
+            BackupCarrier::new(reporter.clone(), runner, opener.clone(), Arc::clone(&highest), Arc::clone(&metrics));
         let prober = Prober { opener: opener.clone(), cluster_uid: cluster_uid.clone(), host_id: host_id.clone() };
         let cataloger = Cataloger {
             opener,

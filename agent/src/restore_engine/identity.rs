@@ -63,6 +63,11 @@ pub fn read_cluster_uids(file: &Path) -> io::Result<BTreeSet<String>> {
     }
 }
 
+/// The UID of a namespace, from the value that an API server keeps in etcd; nothing where it is encrypted.
+pub fn uid_of_namespace(value: &[u8]) -> Option<String> {
+    value.starts_with(b"k8s\0").then(|| uid_in(value)).flatten()
+}
+
 /// The first UID as Kubernetes' protobuf writes it: field 5 of the metadata, 36 bytes.
 fn uid_in(bytes: &[u8]) -> Option<String> {
     let is_uid = |text: &[u8]| {
@@ -97,6 +102,14 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             assert_eq!(read_cluster_uids(&path).unwrap(), BTreeSet::from([ONE.to_owned()]), "{before}");
         }
+    }
+
+    #[test]
+    fn the_uid_of_a_value_is_read_unless_it_is_encrypted() {
+        let object = object(ONE);
+        let at = memmem::find(&object, b"k8s\0").unwrap();
+        assert_eq!(uid_of_namespace(&object[at..]).as_deref(), Some(ONE));
+        assert_eq!(uid_of_namespace(b"k8s:enc:aescbc:v1:key1:xxxx"), None);
     }
 
     #[test]

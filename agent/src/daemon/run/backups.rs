@@ -19,6 +19,7 @@ use crate::daemon::readiness::Need;
 use crate::daemon::watch::{Assigned, Carrier};
 use crate::daemon::worker::{WorkOrder, carry_out};
 use crate::host::highest_revision::HighestRevision;
+use crate::location::LocationOpener;
 use crate::report::Reporter;
 
 impl Assigned for EtcdBackup {
@@ -47,8 +48,14 @@ pub struct BackupCarrier {
 
 impl BackupCarrier {
     /// Nothing is carried yet.
-    pub fn new(reporter: Reporter, runner: BackupRunner, highest: Arc<HighestRevision>, metrics: Arc<Metrics>) -> Self {
-        Self { reporter, errands: ErrandRunner::beside(&runner), runner, highest, metrics }
+    pub fn new(
+        reporter: Reporter,
+        runner: BackupRunner,
+        opener: LocationOpener,
+        highest: Arc<HighestRevision>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { reporter, errands: ErrandRunner::beside(&runner, opener), runner, highest, metrics }
     }
 
     async fn work(

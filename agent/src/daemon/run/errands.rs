@@ -62,9 +62,9 @@ pub struct ErrandRunner {
 
 impl ErrandRunner {
     /// Nothing is carried yet. Archives are read in turn with those that this runner reads back.
-    pub fn beside(backups: &BackupRunner) -> Self {
+    pub fn beside(backups: &BackupRunner, opener: LocationOpener) -> Self {
         Self {
-            opener: backups.opener.clone(),
+            opener,
             host: backups.host.clone(),
             cluster_uid: backups.cluster_uid.clone(),
             host_id: backups.host_id.clone(),
