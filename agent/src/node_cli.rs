@@ -112,6 +112,9 @@ pub async fn run_node_command(
 }
 
 #[cfg(test)]
+mod schema_tests;
+
+#[cfg(test)]
 mod tests {
     use clap::Parser;
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 pub const FORMAT_VERSION: &str = "1.0";
 
 /// A document with what is needed to trust it: `signature` or `mac` over the canonical JSON of `payload`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Envelope<T> {
     /// `major.minor`.

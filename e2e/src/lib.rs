@@ -12,5 +12,6 @@ pub mod kstatus;
 pub mod manifests;
 pub mod masters;
 pub mod runs;
+pub mod schema;
 pub mod stock_tools;
 pub mod wait;

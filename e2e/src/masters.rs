@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use lifeboat_testbed::{EtcdLine, Node, Options, Signal, Testbed};
 use serde_json::Value;
 
+use crate::schema;
 use crate::wait::eventually;
 
 /// etcd's data volume on every master.
@@ -114,8 +115,15 @@ pub struct Masters {
 impl Masters {
     /// Starts the masters and puts program and tools on them; etcd runs as kubeadm left it.
     pub async fn start(name: &str, line: EtcdLine, build: Build) -> Result<Self> {
+        Self::start_on(Options { etcd_line: line, ..Options::named(name) }, build).await
+    }
+
+    /// As [`Self::start`], on a bed of one's own wishes.
+    pub async fn start_on(options: Options, build: Build) -> Result<Self> {
         let program = build.program()?;
-        let bed = Testbed::start(Options { etcd_line: line, ..Options::named(name) }).await?;
+        // What people call their own there.
+        let node_dirs = ["/root", "/var/backups"].map(PathBuf::from).to_vec();
+        let bed = Testbed::start(Options { node_dirs, ..options }).await?;
         for node in bed.nodes() {
             let bin = node.path("/opt/lifeboat/bin");
             std::fs::create_dir_all(&bin)?;
@@ -169,9 +177,14 @@ impl Masters {
         self.bed.nodes()
     }
 
-    /// Runs `lifeboat` on a master.
+    /// Runs `lifeboat` on a master; what it prints for programs must be as its schema says.
     pub async fn run(&self, node: &Node, args: &[&str]) -> Result<Said> {
-        self.run_program(node, LIFEBOAT, args).await
+        let said = self.run_program(node, LIFEBOAT, args).await?;
+        if args.windows(2).any(|pair| pair == ["-o", "json"]) && !said.out.is_empty() {
+            let wait = if args.contains(&"--wait") { " --wait" } else { "" };
+            schema::check("output", &format!("{} {}{wait}", args[0], args[1]), &said.json()?)?;
+        }
+        Ok(said)
     }
 
     /// Runs `lifeboat etcd restore` on a master whose manifests were moved out of the kubelet's sight.
@@ -288,7 +301,9 @@ impl Masters {
     pub fn read_json(&self, node: &Node, file: &str) -> Result<Value> {
         let path = node.path(VOLUME).join(file);
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        Ok(serde_json::from_slice(&bytes)?)
+        let value = serde_json::from_slice(&bytes)?;
+        schema::check("files", file, &value)?;
+        Ok(value)
     }
 
     /// Names in a master's data volume.

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use lifeboat_e2e::masters::{Build, Masters, Told, VOLUME, line_or};
+use lifeboat_e2e::schema;
 use lifeboat_e2e::wait::eventually;
 use lifeboat_testbed::{EtcdLine, Node, Signal};
 use serde_json::json;
@@ -96,6 +97,7 @@ async fn stage_on_all(masters: &Masters, file: &str) -> Result<String> {
     let [first, others @ ..] = masters.nodes() else { unreachable!("three masters") };
     let minted = masters.restore(first, &["--file", file, "-o", "json"]).await?.done()?.json()?;
     ensure!(minted["state"] == "Staged", "{minted:#}");
+    masters.read_json(first, "restore.db.order")?;
     let order = minted["orderFile"].as_str().context("no order")?.to_owned();
     ensure!(order == format!("{file}.order"), "{order}");
     copy_to_others(masters, first, &order)?;
@@ -213,6 +215,10 @@ async fn see_restored(masters: &Masters, before: Told) -> Result<Told> {
             .await?;
         ensure!(result["state"] == "Restored" && result["clusterId"] == format!("{cluster:016x}"), "{result:#}");
         let old = node.path(VOLUME).join(result["oldData"].as_str().context("no old data")?);
+        for file in ["order", "journal"] {
+            let bytes = std::fs::read(old.with_file_name(file))?;
+            schema::check("files", &format!("lifeboat/restore-ID/{file}"), &serde_json::from_slice(&bytes)?)?;
+        }
         ensure!(old.join("member/snap/db").exists(), "{} is gone", old.display());
         let names = masters.files(node)?;
         ensure!(!names.iter().any(|name| name.starts_with("restore.db")), "{names:?}");

@@ -88,6 +88,7 @@ impl Marker {
 
 /// What kind of control plane a master is part of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Platform {
     /// kubeadm and alike: the kubelet starts etcd from a manifest.
     StaticPods,
@@ -138,6 +139,7 @@ pub struct Overrides {
 
 /// Three files that open etcd's client port; paths of the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CredentialFiles {
     /// CA that signed etcd's server certificate.
     pub ca: PathBuf,
@@ -149,6 +151,7 @@ pub struct CredentialFiles {
 
 /// Files that the API server was told of and that a restore must match; paths of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServerFiles {
     /// `--encryption-provider-config`.
@@ -159,6 +162,7 @@ pub struct ApiServerFiles {
 
 /// What is known of this master's etcd. Paths are those of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Discovery {
     /// Kind of control plane.

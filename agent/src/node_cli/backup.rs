@@ -82,6 +82,7 @@ pub async fn run(
 
 /// What was taken, for programs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Taken {
     /// The file.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde::Serialize;
 
 use super::NodeError;
 use super::node::{Node, NodeArguments};
@@ -38,6 +38,16 @@ pub struct ManifestArguments {
     node: NodeArguments,
 }
 
+/// What is printed for programs.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Changed {
+    /// The manifest that was changed.
+    manifest: PathBuf,
+    /// Whether the supervisor is in it now.
+    installed: bool,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -63,7 +73,7 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
     };
     let changed = changed.map_err(|words| NodeError::Refused(format!("{}: {words}", path.display())))?;
     crashsafe::replace(&path, changed.as_bytes(), mode)?;
-    let value = json!({"manifest": path, "installed": is_install});
+    let value = Changed { manifest: path.clone(), installed: is_install };
     Ok(print(out, output, &format!("{} is changed: {words}; one master at a time\n", path.display()), &value)?)
 }
 

@@ -1,10 +1,11 @@
 //! `etcd reinitialize`: writes `command`, which etcd's supervisor obeys; with `--wait` shows what became of it.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde::Serialize;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,16 @@ pub struct ReinitializeArguments {
     /// The node.
     #[command(flatten)]
     node: NodeArguments,
+}
+
+/// What is printed for programs without `--wait`; with it, `command-result` is.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Written {
+    /// `Written`.
+    outcome: &'static str,
+    /// The file.
+    command: PathBuf,
 }
 
 /// Writes the command.
@@ -77,7 +88,7 @@ pub async fn run(
             path.display(),
             place.command_result().display()
         );
-        return Ok(print(out, output, &words, &json!({"outcome": "Written", "command": path}))?);
+        return Ok(print(out, output, &words, &Written { outcome: "Written", command: path.clone() })?);
     }
     let deadline = Instant::now() + Duration::from_secs(timeout);
     loop {

@@ -71,12 +71,26 @@ fn parse_member(text: &str) -> Result<OrderMember, String> {
     }
 }
 
+/// How a node stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+enum Stand {
+    /// Nothing is staged.
+    Nothing,
+    /// The next start of etcd restores.
+    Staged,
+    /// A restore failed, and no etcd is started.
+    Held,
+    /// It was restored now.
+    Restored,
+}
+
 /// What is printed for programs.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct Report {
-    /// Nothing, Staged, Held, Restored.
-    state: &'static str,
+pub(super) struct Report {
+    state: Stand,
     code: Option<String>,
     order_digest: Option<String>,
     /// The order's file, where it was minted now.
@@ -130,7 +144,7 @@ fn run_blocking(arguments: &RestoreArguments, node: &Node, stop: &AtomicBool) ->
                 let _ = std::io::stderr().write_all(words.as_bytes());
                 return perform_now(arguments, node, &place, &staged, stop);
             }
-            Ok((words, report("Staged", &place, Some(&staged))))
+            Ok((words, report(Stand::Staged, &place, Some(&staged))))
         }
         (None, true) => abort(&place),
         (None, false) => show(&place),
@@ -190,7 +204,7 @@ fn words_of(node: &Node, place: &Place, staged: &Staged, is_performed: bool) -> 
     words
 }
 
-fn report(state: &'static str, place: &Place, staged: Option<&Staged>) -> Report {
+fn report(state: Stand, place: &Place, staged: Option<&Staged>) -> Report {
     let order = staged.map(|staged| &staged.order);
     Report {
         state,
@@ -222,7 +236,7 @@ fn perform_now(
     match perform(&job, &mut say) {
         Ok(Done::Restored { result: _, old: _ }) => {
             let words = "restored; start etcd and the API servers once every master is\n".to_owned();
-            Ok((words, report("Restored", place, Some(staged))))
+            Ok((words, report(Stand::Restored, place, Some(staged))))
         }
         Ok(Done::Nothing | Done::Held) => Err(NodeError::Failed("what was staged has gone".to_owned())),
         Err(RestoreError::Interrupted) => Err(NodeError::Failed(
@@ -267,15 +281,15 @@ fn abort(place: &Place) -> Result<(String, Report), NodeError> {
         ""
     };
     let words = format!("taken back: etcd starts with its old data{warning}\n");
-    Ok((words, report("Nothing", place, None)))
+    Ok((words, report(Stand::Nothing, place, None)))
 }
 
 /// Shows what is staged and what became of the last one.
 fn show(place: &Place) -> Result<(String, Report), NodeError> {
     let state = match (place.restore_db().exists(), place.failed().exists()) {
-        (true, _) => "Staged",
-        (false, true) => "Held",
-        (false, false) => "Nothing",
+        (true, _) => Stand::Staged,
+        (false, true) => Stand::Held,
+        (false, false) => Stand::Nothing,
     };
     let mut report = report(state, place, None);
     if let Ok(order) = read_order(&place.order()) {
@@ -288,9 +302,9 @@ fn show(place: &Place) -> Result<(String, Report), NodeError> {
     }
     let code = report.code.as_ref().map(|code| format!(", order {code}")).unwrap_or_default();
     let mut words = match state {
-        "Staged" => format!("a restore is staged{code}; the next start of etcd does it\n"),
-        "Held" => "a restore failed and holds etcd: --abort ends that, so does a new --file\n".to_owned(),
-        _ => "nothing is staged\n".to_owned(),
+        Stand::Staged => format!("a restore is staged{code}; the next start of etcd does it\n"),
+        Stand::Held => "a restore failed and holds etcd: --abort ends that, so does a new --file\n".to_owned(),
+        Stand::Nothing | Stand::Restored => "nothing is staged\n".to_owned(),
     };
     if let Some(result) = &report.last_result {
         let code = result.code.as_ref().map(|code| format!(" (order {code})")).unwrap_or_default();

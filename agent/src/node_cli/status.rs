@@ -48,10 +48,12 @@ pub enum Depth {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct Shown<'s> {
+pub(super) struct Shown<'s> {
     host: &'s Discovery,
     /// The certificates in use, and when the client's ends.
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     certificate_ends: Option<Timestamp>,
     /// Free bytes of the data volume.
     free_bytes: Option<u64>,
@@ -68,8 +70,9 @@ struct Shown<'s> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct Etcd {
+pub(super) struct Etcd {
     version: String,
     cluster_id: String,
     member_id: String,
@@ -84,8 +87,9 @@ struct Etcd {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
-struct EtcdMember {
+pub(super) struct EtcdMember {
     id: String,
     name: String,
     peer_urls: Vec<String>,

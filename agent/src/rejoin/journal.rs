@@ -17,11 +17,13 @@ const FORMAT: u32 = 1;
 
 /// What was decided, and how far it is. Where it stands besides that, the members and the disk tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Journal {
     /// Version of this document; another one is refused.
     pub format_version: u32,
     /// What this run writes into the lock in etcd, to know it again.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub nonce: Nonce,
     /// Id of the cluster, hex.
     pub cluster_id: String,
@@ -38,6 +40,7 @@ pub struct Journal {
     /// Where the others were found.
     pub endpoints: Vec<String>,
     /// When it was decided.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub begun: Timestamp,
 }
 

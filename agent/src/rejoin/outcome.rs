@@ -10,6 +10,7 @@ use crate::host::crashsafe::{self, WriteError};
 
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Outcome {
     /// It is being done.
     Running,
@@ -23,6 +24,7 @@ pub enum Outcome {
 
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CommandResult {
     /// Version of this document.
@@ -34,9 +36,11 @@ pub struct CommandResult {
     /// In words.
     pub message: String,
     /// When it was seen.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub start_time: Timestamp,
     /// When it was over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub completion_time: Option<Timestamp>,
 }
 

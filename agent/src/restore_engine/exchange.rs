@@ -23,6 +23,7 @@ const KEPT: usize = 2;
 
 /// How far the exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Progress {
     /// Begun: the staged data is whole and proven.
     Swapping,
@@ -32,6 +33,7 @@ pub enum Progress {
 
 /// What is to be exchanged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Journal {
     /// Version of this document; another one is refused.
@@ -45,11 +47,13 @@ pub struct Journal {
     /// Inodes of a separate directory of the WAL.
     pub wal: Option<Inodes>,
     /// When the exchange was begun.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub begun: Timestamp,
 }
 
 /// Inodes of two directories that change places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Inodes {
     /// Of the old one; absent where there was none.

@@ -20,6 +20,7 @@ pub type OrderDocument = Envelope<Order>;
 
 /// What every master must use alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// The file.
@@ -31,11 +32,13 @@ pub struct Order {
     /// Members of the new cluster, by name.
     pub members: Vec<OrderMember>,
     /// When it was minted.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub minted: Timestamp,
 }
 
 /// The file that is restored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OrderSnapshot {
     /// SHA-256 of the whole file, hex.
@@ -48,6 +51,7 @@ pub struct OrderSnapshot {
     pub content_hash: String,
     /// Version of etcd that wrote it, `3.6`; absent where the file does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub etcd: Option<Minor>,
     /// Alarms in it; they come back to life with the restore.
     pub alarms: u64,
@@ -55,6 +59,7 @@ pub struct OrderSnapshot {
 
 /// A member of the new cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OrderMember {
     /// etcd's `--name`.

@@ -16,6 +16,7 @@ const MODE: u32 = 0o644;
 
 /// How far a restore came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum State {
     /// The file is being proven and unpacked; the old data is untouched.
     Staging,
@@ -31,6 +32,7 @@ pub enum State {
 
 /// What became of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RestoreResult {
     /// Version of this document.
@@ -55,9 +57,11 @@ pub struct RestoreResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_data: Option<PathBuf>,
     /// When it began.
+    #[cfg_attr(test, schemars(with = "String"))]
     pub start_time: Timestamp,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
     pub completion_time: Option<Timestamp>,
     /// What was done once etcd served again, such as disarming alarms that the snapshot held; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
