@@ -35,7 +35,7 @@ unit: deps ## the tests that need no other program
 	cargo test --workspace --exclude lifeboat-e2e --exclude lifeboat-testbed --locked --lib --bins
 
 .PHONY: model
-model: deps ## the restore protocol explored beyond the default bounds (long, many GiB; not yet run to its end)
+model: deps ## the restore protocol explored beyond the default bounds (long, many GiB; not yet run)
 	nice -n 10 cargo test -p lifeboat-protocol --locked --test model -- --include-ignored --nocapture --test-threads=1
 
 .PHONY: dist

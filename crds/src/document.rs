@@ -6,8 +6,11 @@
 //! newer major format, which readers refuse, gets domain lines of its own. Signing itself lies in [`crate::signing`].
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+/// Major number of [`FORMAT_VERSION`], which MACs cover.
+pub(crate) const FORMAT_MAJOR: u32 = 1;
 /// Format version that this build writes. Readers accept the same major version and refuse a newer one.
 pub const FORMAT_VERSION: &str = "1.0";
 
@@ -78,7 +81,7 @@ impl<T: Serialize + for<'de> Deserialize<'de>> Envelope<T> {
     }
 }
 
-impl Envelope<serde_json::Value> {
+impl Envelope<Value> {
     /// The same document with its payload understood.
     ///
     /// # Errors
@@ -99,10 +102,38 @@ pub fn digest<T: Serialize>(value: &T) -> Result<String, DocumentError> {
     Ok(hex::encode(Sha256::digest(canonical_json(value)?)))
 }
 
+/// The same of a document as it was received, which may hold anything: only where no other document has it.
+///
+/// # Errors
+/// A number in it is one that canonical JSON would round.
+pub fn exact_digest(value: &Value) -> Result<String, DocumentError> {
+    refuse_inexact(value)?;
+    digest(value)
+}
+
+/// Largest integer that canonical JSON writes exactly, 2⁵³ − 1.
+const LARGEST_EXACT: u64 = (1 << 53) - 1;
+
+/// Canonical JSON writes every number as a double: beyond 2⁵³ several integers are written alike.
+pub(crate) fn refuse_inexact(value: &Value) -> Result<(), DocumentError> {
+    match value {
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Number(number) => {
+            let magnitude = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
+            match magnitude {
+                Some(magnitude) if magnitude > LARGEST_EXACT => Err(DocumentError::NotExact(number.to_string())),
+                Some(_) | None => Ok(()),
+            }
+        }
+        Value::Array(values) => values.iter().try_for_each(refuse_inexact),
+        Value::Object(fields) => fields.values().try_for_each(refuse_inexact),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     #[test]
     fn a_document_reads_back() {
@@ -122,6 +153,17 @@ mod tests {
     #[test]
     fn a_newer_minor_format_is_read() {
         assert!(Envelope::<Value>::from_bytes(br#"{"formatVersion":"1.7","payload":1,"later":2}"#).is_ok());
+    }
+
+    #[test]
+    fn the_major_number_is_that_of_the_version() {
+        assert!(FORMAT_VERSION.starts_with(&format!("{FORMAT_MAJOR}.")));
+    }
+
+    #[test]
+    fn a_number_that_stands_for_others_too_has_no_exact_digest() {
+        assert!(exact_digest(&json!({"a": [9_007_199_254_740_991_u64]})).is_ok());
+        assert!(matches!(exact_digest(&json!({"a": [9_007_199_254_740_993_u64]})), Err(DocumentError::NotExact(_))));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::mark::{Outcome, ServedFacts, Verdict};
+use crate::mark::{Outcome, Reason, ServedFacts, Verdict};
 use crate::order::{EtcdMemberId, OrderDigest, RestoreId};
 
 /// Format of entries that this build writes and understands.
@@ -65,19 +65,23 @@ pub enum Record {
     Attempted {
         /// Which.
         verdict: Verdict,
+        /// Why.
+        reason: Reason,
     },
     /// This node gives up by itself; it was not Verified, so no Commit can exist.
     Left {
         /// Why.
-        reason: LeaveReason,
+        reason: Reason,
     },
-    /// A decision was read, or given by hand; it is about to be obeyed.
+    /// A decision was read, or given by hand. What the store says replaces it until it is obeyed.
     Learned {
         /// Which.
         verdict: Verdict,
         /// From where.
         from: Source,
     },
+    /// The decision learnt is about to be carried out: from here on nothing replaces it.
+    IntendObeyed,
     /// This journal is about to be handed to a human who decides: no attempt follows until that is done.
     Surrendered,
     /// The human could not decide; this node goes on by itself.
@@ -88,7 +92,8 @@ pub enum Record {
     Released,
     /// Kubelets were restarted as asked.
     Settled,
-    /// Time that passed while waiting, so that a restart does not begin its deadline again.
+    /// Time that passed while nothing else was written, so that a restart does not begin its deadline again. An executor
+    /// appends it too while one effect takes its time.
     Waited,
     /// The end. Frozen: never changes its form, so that every version can read it.
     Ended {
@@ -112,6 +117,12 @@ pub enum MemberRecord {
     IntendStopped,
     /// The member is about to be removed: from here on its old data must never be started again.
     IntendRemoved,
+    /// etcd runs as this new member, with data of its own, and is about to become a voter: without that data it must never
+    /// be started as the same member again.
+    Started {
+        /// Its member id.
+        member: EtcdMemberId,
+    },
     /// It is a voter again, with an equal hash.
     Rejoined,
     /// The end, in the frozen form; the restore's id stands in the directory's name.
@@ -119,25 +130,6 @@ pub enum MemberRecord {
         /// Committed: rejoined. RolledBack: nothing was changed.
         outcome: Outcome,
     },
-}
-
-/// Why a node gave up by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum LeaveReason {
-    /// Somebody called the restore off.
-    Cancelled,
-    /// Another member left, or a Rollback was asked for.
-    PeerLeft,
-    /// The step took longer than the order allows.
-    DeadlineExceeded,
-    /// Something on this node cannot be done.
-    StepFailed,
-    /// The members do not hold the same.
-    MembersDiffer,
-    /// A member that was said to be lost answers.
-    LostMemberAnswers,
-    /// A human put an end to it.
-    ByHand,
 }
 
 /// Where a decision was learnt.

@@ -17,15 +17,16 @@ fn records() -> Vec<Record> {
         Record::IntendServed,
         Record::Served { facts },
         Record::IntendVerified,
-        Record::Attempted { verdict: Verdict::Commit },
+        Record::Attempted { verdict: Verdict::Commit, reason: Reason::AllVerified },
         Record::Surrendered,
         Record::Resumed,
         Record::Learned { verdict: Verdict::Commit, from: Source::Store },
+        Record::IntendObeyed,
         Record::ReleaseGranted,
         Record::Released,
         Record::Settled,
         Record::Waited,
-        Record::Left { reason: LeaveReason::Cancelled },
+        Record::Left { reason: Reason::Cancelled },
         Record::Ended { restore_id: id(), outcome: Outcome::Committed },
     ]
 }
@@ -73,7 +74,7 @@ fn a_bit_that_changed_in_a_whole_line_is_refused_also_in_the_last_one() {
                 Err(JournalError::Damaged { line: _ }) => {}
                 // Without its newline the last line looks torn.
                 Ok(Journal::Entries { entries: read, good: _ }) if position + 1 == bytes.len() => {
-                    assert_eq!(read, entries()[..17]);
+                    assert_eq!(read, entries()[..18]);
                 }
                 other => panic!("byte {position}, bit {bit}: {other:?}"),
             }

@@ -1,7 +1,8 @@
-//! Authenticity of order, marks and decision: HMAC-SHA-256 with the per-restore key.
+//! Authenticity of order, marks, decision and outcomes: HMAC-SHA-256 with the per-restore key.
 //!
 //! The MAC covers what the document is, whose it is, under which order, and its content. So a mark copied to another
-//! node's place, to another step, or from another order is as forged as one made up. Pure; never prints the key.
+//! node's place, to another step, or from another order is as forged as one made up; and a document whose content says
+//! otherwise than its place is refused though its MAC fits. Pure; never prints the key.
 
 use std::fmt;
 
@@ -12,13 +13,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::Sha256;
+use zeroize::Zeroize;
 
-use crate::document::{DocumentError, Envelope, canonical_json, digest};
+use crate::document::{DocumentError, Envelope, FORMAT_MAJOR, canonical_json, exact_digest};
 use crate::identifier::NodeName;
-use crate::mark::MarkStep;
-use crate::order::{OrderDigest, RestoreId};
+use crate::mark::{Decision, Mark, MarkStep, NodeOutcome};
+use crate::order::{Order, OrderDigest, RestoreId};
 
-/// The per-restore key, 32 random bytes drawn by the order's author.
+/// The per-restore key, 32 random bytes drawn by the order's author. Wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RestoreKey([u8; 32]);
 
@@ -31,6 +33,12 @@ impl RestoreKey {
     /// The bytes, for sealing them to a host.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl Drop for RestoreKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 
@@ -68,9 +76,24 @@ pub enum DocumentKind {
     Mark,
     /// `decision.json`.
     Decision,
+    /// A node's outcome.
+    Outcome,
 }
 
 impl<'a> Subject<'a> {
+    const fn of(
+        kind: DocumentKind,
+        (cluster, restore_id, order_digest): (&'a str, &'a RestoreId, &'a OrderDigest),
+        node: &'a NodeName,
+    ) -> Self {
+        Self { kind, cluster, restore_id, node, step: None, order_digest }
+    }
+
+    /// Of an order.
+    pub const fn order(cluster: &'a str, id: &'a RestoreId, digest: &'a OrderDigest, author: &'a NodeName) -> Self {
+        Self::of(DocumentKind::Order, (cluster, id, digest), author)
+    }
+
     /// Of a mark.
     pub const fn mark(
         cluster: &'a str,
@@ -79,7 +102,55 @@ impl<'a> Subject<'a> {
         node: &'a NodeName,
         step: MarkStep,
     ) -> Self {
-        Self { kind: DocumentKind::Mark, cluster, restore_id, node, step: Some(step.as_str()), order_digest }
+        let subject = Self::of(DocumentKind::Mark, (cluster, restore_id, order_digest), node);
+        Self { step: Some(step.as_str()), ..subject }
+    }
+
+    /// Of a decision that `node` wrote.
+    pub const fn decision(cluster: &'a str, id: &'a RestoreId, digest: &'a OrderDigest, node: &'a NodeName) -> Self {
+        Self::of(DocumentKind::Decision, (cluster, id, digest), node)
+    }
+
+    /// Of the outcome of `node`.
+    pub const fn outcome(cluster: &'a str, id: &'a RestoreId, digest: &'a OrderDigest, node: &'a NodeName) -> Self {
+        Self::of(DocumentKind::Outcome, (cluster, id, digest), node)
+    }
+}
+
+/// A document with a MAC, which says itself what it is.
+pub trait Placed {
+    /// Whether the content is what the place says.
+    fn fits(&self, subject: &Subject<'_>) -> bool;
+}
+
+impl Placed for Order {
+    fn fits(&self, subject: &Subject<'_>) -> bool {
+        let Subject { kind: _, cluster, restore_id, node, step, order_digest: _ } = *subject;
+        self.cluster == cluster && self.restore_id == *restore_id && self.author == *node && step.is_none()
+    }
+}
+
+impl Placed for Mark {
+    fn fits(&self, subject: &Subject<'_>) -> bool {
+        let Subject { kind: _, cluster: _, restore_id, node, step, order_digest } = *subject;
+        let is_own = self.restore_id == *restore_id && self.node_name == *node && self.order_digest == *order_digest;
+        is_own && step == Some(self.claim.step().as_str())
+    }
+}
+
+impl Placed for Decision {
+    fn fits(&self, subject: &Subject<'_>) -> bool {
+        let Subject { kind: _, cluster: _, restore_id, node, step, order_digest } = *subject;
+        let is_own = self.restore_id == *restore_id && self.node_name == *node && self.order_digest == *order_digest;
+        is_own && step.is_none()
+    }
+}
+
+impl Placed for NodeOutcome {
+    fn fits(&self, subject: &Subject<'_>) -> bool {
+        let Subject { kind: _, cluster: _, restore_id, node, step, order_digest } = *subject;
+        let is_own = self.restore_id == *restore_id && self.node_name == *node && self.order_digest == *order_digest;
+        is_own && step.is_none()
     }
 }
 
@@ -92,37 +163,60 @@ pub enum MacError {
     /// Not base64, or not the MAC of this content for this place.
     #[error("the document's MAC does not fit: it is forged, or lies where another belongs; it is ignored")]
     Forged,
-    /// The content cannot be written as canonical JSON.
+    /// The MAC fits, and the content is of another place.
+    #[error("the document says itself that it belongs elsewhere; it is ignored")]
+    Misplaced,
+    /// The content cannot be read, or written as canonical JSON.
     #[error(transparent)]
     Document(#[from] DocumentError),
 }
 
+/// What the MACs of this format are for, and for nothing else that the key might ever be used for.
+const DOMAIN: &str = "etcd.lifeboat.dev/restore";
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Covered<'a> {
+    domain: &'a str,
+    format: u32,
     subject: &'a Subject<'a>,
     payload_digest: String,
 }
 
 fn mac(key: &RestoreKey, subject: &Subject<'_>, payload: &Value) -> Result<Hmac<Sha256>, MacError> {
-    let covered = canonical_json(&Covered { subject, payload_digest: digest(payload)? })?;
+    let payload_digest = exact_digest(payload)?;
+    let covered = canonical_json(&Covered { domain: DOMAIN, format: FORMAT_MAJOR, subject, payload_digest })?;
     // HMAC takes keys of any length; the error of this constructor cannot happen, and nothing is trusted if it did.
     let mut mac = Hmac::<Sha256>::new_from_slice(&key.0).map_err(|_| MacError::Forged)?;
     mac.update(&covered);
     Ok(mac)
 }
 
-/// A document with its MAC.
-pub fn seal<T: Serialize>(key: &RestoreKey, subject: &Subject<'_>, payload: &T) -> Result<Envelope<Value>, MacError> {
-    let payload = serde_json::to_value(payload).map_err(DocumentError::Malformed)?;
-    let code = mac(key, subject, &payload)?.finalize().into_bytes();
-    Ok(Envelope { mac: Some(STANDARD.encode(code)), ..Envelope::unsigned(payload) })
+/// The same document with its MAC.
+///
+/// # Errors
+/// Its content cannot be written as canonical JSON, exactly.
+pub fn stamp(key: &RestoreKey, subject: &Subject<'_>, envelope: Envelope<Value>) -> Result<Envelope<Value>, MacError> {
+    let code = mac(key, subject, &envelope.payload)?.finalize().into_bytes();
+    Ok(Envelope { mac: Some(STANDARD.encode(code)), ..envelope })
 }
 
-/// The content of a document whose MAC fits, compared in constant time.
+/// A document of this content with its MAC.
+///
+/// # Errors
+/// The content cannot be written as canonical JSON, exactly.
+pub fn seal<T: Serialize>(key: &RestoreKey, subject: &Subject<'_>, payload: &T) -> Result<Envelope<Value>, MacError> {
+    let payload = serde_json::to_value(payload).map_err(DocumentError::Malformed)?;
+    stamp(key, subject, Envelope::unsigned(payload))
+}
+
+/// The content of a document whose MAC fits, compared in constant time, and that says itself to be what it is taken for.
 ///
 /// The MAC is taken over the content *as it was received*: a newer version's additional fields are covered too.
-pub fn open<T: DeserializeOwned>(
+///
+/// # Errors
+/// It has no MAC, the MAC does not fit, or the content is of another place or cannot be read.
+pub fn open<T: DeserializeOwned + Placed>(
     key: &RestoreKey,
     subject: &Subject<'_>,
     envelope: Envelope<Value>,
@@ -130,72 +224,26 @@ pub fn open<T: DeserializeOwned>(
     let Envelope { format_version: _, payload, key_id: _, signature: _, mac: found } = envelope;
     let found = STANDARD.decode(found.ok_or(MacError::Missing)?).map_err(|_| MacError::Forged)?;
     mac(key, subject, &payload)?.verify_slice(&found).map_err(|_| MacError::Forged)?;
-    Ok(serde_json::from_value(payload).map_err(DocumentError::Malformed)?)
+    let content: T = serde_json::from_value(payload).map_err(DocumentError::Malformed)?;
+    if content.fits(subject) { Ok(content) } else { Err(MacError::Misplaced) }
+}
+
+/// `decision.json`, whoever of the order's members wrote it.
+///
+/// # Errors
+/// No member of the order did.
+pub fn open_decision(
+    key: &RestoreKey,
+    order: &Order,
+    digest: &OrderDigest,
+    envelope: Envelope<Value>,
+) -> Result<Decision, MacError> {
+    let writer = envelope.payload.get("nodeName").and_then(Value::as_str);
+    let member = order.members.iter().find(|member| Some(member.node_name.as_str()) == writer);
+    let node = &member.ok_or(MacError::Forged)?.node_name;
+    open(key, &Subject::decision(&order.cluster, &order.restore_id, digest, node), envelope)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mark::{Claim, Mark};
-
-    fn mark(node: &NodeName, id: &RestoreId, order: &OrderDigest) -> Mark {
-        Mark {
-            restore_id: id.clone(),
-            order_digest: order.clone(),
-            node_name: node.clone(),
-            claim: Claim::Verified,
-            counter: 3,
-        }
-    }
-
-    #[test]
-    fn a_mark_counts_only_in_its_own_place_under_its_own_order() {
-        let key = RestoreKey::new([7; 32]);
-        let (id, order) = (RestoreId::new("n", "a", 1, "s"), crate::order::tests::order().digest().unwrap());
-        let (m0, m1) = (NodeName::from("m0"), NodeName::from("m1"));
-        let place = Subject::mark("uid", &id, &order, &m0, MarkStep::Verified);
-        let sealed = seal(&key, &place, &mark(&m0, &id, &order)).unwrap();
-        assert_eq!(open::<Mark>(&key, &place, sealed.clone()).unwrap(), mark(&m0, &id, &order));
-
-        let other_id = RestoreId::new("n", "a", 2, "s");
-        let other_order = "0".repeat(64).parse().unwrap();
-        for elsewhere in [
-            Subject::mark("uid", &id, &order, &m1, MarkStep::Verified),
-            Subject::mark("uid", &id, &order, &m0, MarkStep::Prepared),
-            Subject::mark("uid", &id, &other_order, &m0, MarkStep::Verified),
-            Subject::mark("uid", &other_id, &order, &m0, MarkStep::Verified),
-            Subject::mark("other", &id, &order, &m0, MarkStep::Verified),
-            Subject { kind: DocumentKind::Decision, ..place },
-        ] {
-            assert!(matches!(open::<Mark>(&key, &elsewhere, sealed.clone()), Err(MacError::Forged)), "{elsewhere:?}");
-        }
-    }
-
-    #[test]
-    fn changed_content_another_key_and_no_mac_are_refused() {
-        let key = RestoreKey::new([7; 32]);
-        let (id, order) = (RestoreId::new("n", "a", 1, "s"), crate::order::tests::order().digest().unwrap());
-        let m0 = NodeName::from("m0");
-        let place = Subject::mark("uid", &id, &order, &m0, MarkStep::Verified);
-        let sealed = seal(&key, &place, &mark(&m0, &id, &order)).unwrap();
-        let mut changed = sealed.clone();
-        changed.payload["counter"] = 4.into();
-        assert!(matches!(open::<Mark>(&key, &place, changed), Err(MacError::Forged)));
-        assert!(matches!(open::<Mark>(&RestoreKey::new([8; 32]), &place, sealed), Err(MacError::Forged)));
-        let bare = Envelope::unsigned(serde_json::to_value(mark(&m0, &id, &order)).unwrap());
-        assert!(matches!(open::<Mark>(&key, &place, bare), Err(MacError::Missing)));
-        assert!(!format!("{key:?}").contains('7'));
-    }
-
-    #[test]
-    fn fields_of_a_newer_minor_version_are_covered_and_passed_over() {
-        let key = RestoreKey::new([7; 32]);
-        let (id, order) = (RestoreId::new("n", "a", 1, "s"), crate::order::tests::order().digest().unwrap());
-        let m0 = NodeName::from("m0");
-        let place = Subject::mark("uid", &id, &order, &m0, MarkStep::Verified);
-        let mut later = serde_json::to_value(mark(&m0, &id, &order)).unwrap();
-        later["later"] = true.into();
-        let sealed = seal(&key, &place, &later).unwrap();
-        assert_eq!(open::<Mark>(&key, &place, sealed).unwrap(), mark(&m0, &id, &order));
-    }
-}
+#[path = "mac_tests.rs"]
+mod tests;

@@ -5,11 +5,12 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::document::Envelope;
 use crate::identifier::NodeName;
-use crate::order::{EtcdClusterId, OrderDigest, RestoreId};
+use crate::order::{EtcdClusterId, OrderDigest, OrderedRequest, RestoreId};
 
 /// `marks/<node>/<step>.json` as stored.
 pub type MarkDocument = Envelope<Mark>;
@@ -52,8 +53,17 @@ pub enum Claim {
     },
     /// It found all members equal, and will do nothing more without the decision.
     Verified,
+    /// It read this decision, and carries it out as soon as the store holds this mark and the decision. The store may lose
+    /// one object, also the decision, and still say what was decided.
+    Learned {
+        /// Which.
+        verdict: Verdict,
+    },
     /// It left before it was Verified: no Commit can exist.
-    Left,
+    Left {
+        /// Why.
+        reason: Reason,
+    },
     /// It is done with this restore.
     Ended {
         /// How.
@@ -74,6 +84,8 @@ pub enum MarkStep {
     Served,
     /// Of [`Claim::Verified`].
     Verified,
+    /// Of [`Claim::Learned`].
+    Learned,
     /// Of [`Claim::Left`].
     Left,
     /// Of [`Claim::Ended`].
@@ -82,8 +94,16 @@ pub enum MarkStep {
 
 impl MarkStep {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Staged, Self::Safety, Self::Prepared, Self::Served, Self::Verified, Self::Left, Self::Ended];
+    pub const ALL: [Self; 8] = [
+        Self::Staged,
+        Self::Safety,
+        Self::Prepared,
+        Self::Served,
+        Self::Verified,
+        Self::Learned,
+        Self::Left,
+        Self::Ended,
+    ];
 
     /// Name in keys and MACs.
     pub const fn as_str(self) -> &'static str {
@@ -93,6 +113,7 @@ impl MarkStep {
             Self::Prepared => "prepared",
             Self::Served => "served",
             Self::Verified => "verified",
+            Self::Learned => "learned",
             Self::Left => "left",
             Self::Ended => "ended",
         }
@@ -108,7 +129,8 @@ impl Claim {
             Self::Prepared => MarkStep::Prepared,
             Self::Served { facts: _ } => MarkStep::Served,
             Self::Verified => MarkStep::Verified,
-            Self::Left => MarkStep::Left,
+            Self::Learned { verdict: _ } => MarkStep::Learned,
+            Self::Left { reason: _ } => MarkStep::Left,
             Self::Ended { outcome: _ } => MarkStep::Ended,
         }
     }
@@ -149,6 +171,63 @@ impl fmt::Display for Verdict {
     }
 }
 
+impl Verdict {
+    /// The one that it is not.
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Commit => Self::Rollback,
+            Self::Rollback => Self::Commit,
+        }
+    }
+
+    /// How a node that obeys it ends.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Commit => Outcome::Committed,
+            Self::Rollback => Outcome::RolledBack,
+        }
+    }
+}
+
+/// Why a node gave up, or asked for a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// All members were seen Verified.
+    AllVerified,
+    /// Somebody called the restore off.
+    Cancelled,
+    /// Another member left.
+    PeerLeft,
+    /// The step took longer than the order allows.
+    DeadlineExceeded,
+    /// Something on this node cannot be done.
+    StepFailed,
+    /// The members do not hold the same.
+    MembersDiffer,
+    /// A member that was said to be lost answers.
+    LostMemberAnswers,
+    /// A human decided, from the journals of all members.
+    ByHand,
+    /// It was decided before, and the store does not hold the decision any more.
+    DecidedBefore,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AllVerified => "all members verified the restored data",
+            Self::Cancelled => "the restore was cancelled",
+            Self::PeerLeft => "another member gave up",
+            Self::DeadlineExceeded => "the step took longer than the order allows",
+            Self::StepFailed => "a step cannot be done on this node",
+            Self::MembersDiffer => "the members do not hold the same data",
+            Self::LostMemberAnswers => "a member that was said to be lost answers",
+            Self::ByHand => "a human decided by: lifeboat restore decide",
+            Self::DecidedBefore => "it was decided before; the store had lost the decision",
+        })
+    }
+}
+
 /// How a restore ended on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Outcome {
@@ -156,6 +235,16 @@ pub enum Outcome {
     Committed,
     /// It runs the old data.
     RolledBack,
+}
+
+impl Outcome {
+    /// The decision that it obeys.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::Committed => Verdict::Commit,
+            Self::RolledBack => Verdict::Rollback,
+        }
+    }
 }
 
 /// `decision.json`: created once; the first writer wins, and everybody obeys what it reads back.
@@ -170,8 +259,38 @@ pub struct Decision {
     pub node_name: NodeName,
     /// What is to be done.
     pub verdict: Verdict,
-    /// Why, in words, for people.
-    pub reason: String,
+    /// Why.
+    pub reason: Reason,
+    /// The same for people, with what is known beside: which step failed, and how.
+    pub message: String,
+}
+
+/// `outcome/<node>.json`: how a restore ended on a node, for people and for the record that a rewound API has lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeOutcome {
+    /// The restore.
+    pub restore_id: RestoreId,
+    /// Its order.
+    pub order_digest: OrderDigest,
+    /// The node.
+    pub node_name: NodeName,
+    /// The request, by which an outcome is looked up.
+    pub request: OrderedRequest,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Reason,
+    /// The same in words.
+    pub message: String,
+    /// Revision that the restored cluster goes on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// From the first component stopped until all ran again, seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outage_seconds: Option<i64>,
+    /// When.
+    pub time: Timestamp,
 }
 
 /// Everything of the restores of one cluster, ending in a slash.
@@ -213,6 +332,11 @@ pub fn marks_prefix(uid: &str, id: &RestoreId) -> String {
 /// One mark.
 pub fn mark_key(uid: &str, id: &RestoreId, node: &NodeName, step: MarkStep) -> String {
     format!("{uid}/restores/{id}/marks/{node}/{}.json", step.as_str())
+}
+
+/// How it ended on one node.
+pub fn outcome_key(uid: &str, id: &RestoreId, node: &NodeName) -> String {
+    format!("{uid}/restores/{id}/outcome/{node}.json")
 }
 
 #[cfg(test)]

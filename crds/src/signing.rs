@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::document::{DocumentError, Envelope, canonical_json};
+use crate::document::{DocumentError, Envelope, canonical_json, refuse_inexact};
 
 /// Name of the Secret with this installation's key, made by the operator in its own namespace.
 pub const INSTALLATION_SECRET: &str = "lifeboat-installation";
@@ -26,9 +26,6 @@ pub const SIGNING_KEY: &str = "signing.key";
 pub const SIGNING_PUB: &str = "signing.pub";
 // An X25519 identity, to which per-restore keys are sealed, will stand beside these two as `sealing.key`/`sealing.pub`.
 
-/// Largest integer that canonical JSON writes exactly, 2⁵³ − 1.
-const LARGEST_EXACT: u64 = (1 << 53) - 1;
-
 /// What kind of document a signature is for: the line that the signed bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Domain(&'static str);
@@ -36,6 +33,10 @@ pub struct Domain(&'static str);
 impl Domain {
     /// `manifest.json`.
     pub const MANIFEST: Self = Self("etcd.lifeboat.dev/manifest\n");
+    /// `order.json` of a restore.
+    pub const ORDER: Self = Self("etcd.lifeboat.dev/order\n");
+    /// `active/<n>.json`, which says which order counts.
+    pub const SLOT: Self = Self("etcd.lifeboat.dev/slot\n");
 }
 
 /// Short name of a key: the first 16 hex digits of the SHA-256 of the 32 bytes of its public part.
@@ -249,22 +250,6 @@ fn signed_bytes(domain: Domain, payload: &Value) -> Result<Vec<u8>, DocumentErro
     let mut bytes = domain.0.as_bytes().to_vec();
     bytes.extend(canonical_json(payload)?);
     Ok(bytes)
-}
-
-/// Canonical JSON writes every number as a double: beyond 2⁵³ several integers are written alike.
-fn refuse_inexact(value: &Value) -> Result<(), DocumentError> {
-    match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
-        Value::Number(number) => {
-            let magnitude = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
-            match magnitude {
-                Some(magnitude) if magnitude > LARGEST_EXACT => Err(DocumentError::NotExact(number.to_string())),
-                Some(_) | None => Ok(()),
-            }
-        }
-        Value::Array(values) => values.iter().try_for_each(refuse_inexact),
-        Value::Object(fields) => fields.values().try_for_each(refuse_inexact),
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! A later mark counts for an earlier one: a node that is Prepared was Staged, whatever became of that mark.
 
-use lifeboat_crds::mark::ServedFacts;
+use lifeboat_crds::mark::{Outcome, ServedFacts, Verdict};
 
 use crate::observed::{Freshness, Marks};
 use crate::seat::{Seat, Seats};
@@ -45,6 +45,45 @@ pub(crate) fn not_verified(marks: &[Marks], members: usize) -> Seats {
 /// Whether every member that serves, serves the same as this node.
 pub(crate) fn all_equal(marks: &[Marks], own: ServedFacts) -> bool {
     marks.iter().filter_map(|marks| marks.served).all(|facts| facts == own)
+}
+
+/// This node's own marks.
+pub(crate) fn own(marks: &[Marks], seat: Seat) -> Marks {
+    marks.get(usize::from(seat.0)).copied().unwrap_or_default()
+}
+
+/// What the marks say was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing.
+    Nothing,
+    /// This.
+    One(Verdict),
+    /// Both; no member that keeps to the protocol wrote that.
+    Both,
+}
+
+/// What the marks say was decided. A member that ended was certain; one that had learnt it only may have learnt another
+/// since.
+pub(crate) fn told(marks: &[Marks]) -> Told {
+    let says = |shown: fn(&Marks) -> Option<Verdict>| {
+        let has = |verdict| marks.iter().any(|marks| shown(marks) == Some(verdict));
+        match (has(Verdict::Commit), has(Verdict::Rollback)) {
+            (false, false) => Told::Nothing,
+            (true, false) => Told::One(Verdict::Commit),
+            (false, true) => Told::One(Verdict::Rollback),
+            (true, true) => Told::Both,
+        }
+    };
+    match says(|marks| marks.ended.map(Outcome::verdict)) {
+        Told::Nothing => says(|marks| marks.learned),
+        told @ (Told::One(_) | Told::Both) => told,
+    }
+}
+
+/// Whether a member ended by this decision.
+pub(crate) fn has_ended_by(marks: &[Marks], verdict: Verdict) -> bool {
+    marks.iter().any(|marks| marks.ended == Some(verdict.outcome()))
 }
 
 /// Whether a member gave up. It was not Verified then and never will be, so no Commit can exist.

@@ -1,12 +1,12 @@
 //! Before IntendVerified: a node that is not Verified knows that no Commit can exist, so it may give up by itself, with
 //! or without the store. Pure.
 
-use lifeboat_crds::journal::{LeaveReason, Record};
-use lifeboat_crds::mark::Verdict;
+use lifeboat_crds::journal::Record;
+use lifeboat_crds::mark::{Reason, Verdict};
 use lifeboat_crds::order::OrderedSafety;
 
 use crate::barrier;
-use crate::decided;
+use crate::decided::{self, Known};
 use crate::ledger::Phase;
 use crate::next::{Effect, Next, Wait};
 use crate::observed::{Failure, Observed, Store};
@@ -14,10 +14,10 @@ use crate::observed::{Failure, Observed, Store};
 /// The step, unless there is a decision to learn or a reason to leave.
 pub(crate) fn leave_or(seen: &Observed<'_>, step: fn(&Observed<'_>) -> Next) -> Next {
     match decided::known(seen) {
-        Some((Verdict::Rollback, from)) => return decided::learn((Verdict::Rollback, from)),
+        Known::Decided(Verdict::Rollback, from) => return decided::learn(Verdict::Rollback, from),
         // A Commit needs this node's own mark Verified, which it never wrote.
-        Some((Verdict::Commit, _)) => return Next::Wait(Wait::Contradiction),
-        None => {}
+        Known::Decided(Verdict::Commit, _) | Known::Contradicts => return Next::Wait(Wait::Contradiction),
+        Known::Nothing => {}
     }
     if let Some(next) = decided::hand_over(seen) {
         return next;
@@ -28,17 +28,17 @@ pub(crate) fn leave_or(seen: &Observed<'_>, step: fn(&Observed<'_>) -> Next) -> 
     }
 }
 
-fn reason_to_leave(seen: &Observed<'_>) -> Option<LeaveReason> {
+fn reason_to_leave(seen: &Observed<'_>) -> Option<Reason> {
     let peer_left = match seen.store {
         Store::Answers(reading) => barrier::has_left(reading.marks),
         Store::Silent => false,
     };
     let reasons = [
-        (seen.wishes.cancel, LeaveReason::Cancelled),
-        (peer_left, LeaveReason::PeerLeft),
-        (seen.lost_answers, LeaveReason::LostMemberAnswers),
-        (has_failed(seen), LeaveReason::StepFailed),
-        (is_late(seen), LeaveReason::DeadlineExceeded),
+        (seen.wishes.cancel, Reason::Cancelled),
+        (peer_left, Reason::PeerLeft),
+        (seen.lost_answers, Reason::LostMemberAnswers),
+        (has_failed(seen), Reason::StepFailed),
+        (is_late(seen), Reason::DeadlineExceeded),
     ];
     reasons.into_iter().find_map(|(holds, reason)| holds.then_some(reason))
 }

@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use lifeboat_crds::mark::Verdict;
+use lifeboat_crds::journal::{Journal, JournalError};
+use lifeboat_crds::mark::{Outcome, Verdict};
 use lifeboat_crds::order::EtcdClusterId;
 
 use crate::ledger::{Ledger, Phase};
@@ -45,8 +46,48 @@ pub struct OrderFacts {
     pub names_me_lost: bool,
     /// Its authentic decision.
     pub decision: Option<Verdict>,
-    /// This node has a journal of it: the executor knows better than the guard.
-    pub has_journal: bool,
+    /// This node's journal of it.
+    pub journal: JournalSeen,
+}
+
+/// This node's journal of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalSeen {
+    /// There is none.
+    None,
+    /// It is damaged, or of a later version that has not ended.
+    Unreadable,
+    /// The node is here in it.
+    At(Phase),
+}
+
+impl JournalSeen {
+    /// A journal as it was read.
+    pub fn of(journal: &Result<Journal, JournalError>) -> Self {
+        match journal {
+            Ok(Journal::Entries { entries, good: _ }) => Self::At(Ledger::sum(entries).phase()),
+            Ok(Journal::EndedElsewhere { restore_id: _, outcome }) => Self::At(Phase::Over(*outcome)),
+            Err(_) => Self::Unreadable,
+        }
+    }
+
+    /// Whether this node may hold what a Commit is about: then its executor knows better than the guard.
+    const fn takes_part_in_a_commit(self) -> bool {
+        match self {
+            Self::At(Phase::InDoubt | Phase::Obeying(_) | Phase::Over(Outcome::Committed)) => true,
+            Self::At(
+                Phase::Staging
+                | Phase::Gathering
+                | Phase::Stopping
+                | Phase::Exchanging
+                | Phase::Serving
+                | Phase::Leaving
+                | Phase::Over(Outcome::RolledBack),
+            )
+            | Self::None
+            | Self::Unreadable => false,
+        }
+    }
 }
 
 /// Whether etcd and API server may start.
@@ -89,8 +130,8 @@ pub fn decide_guard(seen: &GuardSeen<'_>) -> Guard {
 }
 
 fn reason_to_hold(order: OrderFacts, own_cluster: Option<EtcdClusterId>) -> Option<HoldReason> {
-    let OrderFacts { old_cluster, names_me_lost, decision, has_journal } = order;
-    if has_journal {
+    let OrderFacts { old_cluster, names_me_lost, decision, journal } = order;
+    if journal.takes_part_in_a_commit() {
         return None;
     }
     let has_old_data = own_cluster == Some(old_cluster);
@@ -113,7 +154,17 @@ pub enum Boot {
 }
 
 /// What may run at boot. The journal lies in the data volume, so a volume attached to another machine brings it along.
-pub fn at_boot(journal: &Ledger) -> Boot {
+/// What a journal promised that cannot be read is not known, so nothing starts.
+pub fn at_boot(journal: &Result<Journal, JournalError>) -> Boot {
+    match journal {
+        Ok(Journal::Entries { entries, good: _ }) => may_boot(&Ledger::sum(entries)),
+        Ok(Journal::EndedElsewhere { restore_id: _, outcome: _ }) => Boot::Clear,
+        Err(_) => Boot::HoldAll,
+    }
+}
+
+/// The same of a journal that was read.
+pub fn may_boot(journal: &Ledger) -> Boot {
     let runs_as_configured = journal.quiesced_at.is_none() || journal.released;
     if runs_as_configured {
         return Boot::Clear;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use lifeboat_crds::journal::{Entry, Inodes, LeaveReason, Record, Source};
-use lifeboat_crds::mark::{Outcome, ServedFacts, Verdict};
+use lifeboat_crds::journal::{Entry, Inodes, Record, Source};
+use lifeboat_crds::mark::{Outcome, Reason, ServedFacts, Verdict};
+
+use crate::terms::Terms;
 
 /// What this node is about to do and what it knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,9 +27,11 @@ pub struct Ledger {
     /// Decisions that may have been written.
     pub attempted: Attempts,
     /// This node gave up by itself.
-    pub left: Option<LeaveReason>,
+    pub left: Option<Reason>,
     /// The decision.
     pub learned: Option<(Verdict, Source)>,
+    /// It is being carried out; nothing replaces it any more.
+    pub obeys: bool,
     /// Handed to a human.
     pub surrendered: bool,
     /// Release was said.
@@ -42,13 +46,28 @@ pub struct Ledger {
     pub elapsed: Duration,
 }
 
+/// A journal that is none of the restore it lies beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// It does not begin with the sealed order.
+    #[error(
+        "the journal does not begin with the order that was sealed: do not go on with this node; see docs/restore-protocol.md, Damage"
+    )]
+    NotSealed,
+    /// It is of another restore or order than the one beside it.
+    #[error(
+        "the journal is of another restore or order than order.json beside it: do not go on with this node; see docs/restore-protocol.md, Damage"
+    )]
+    OtherOrder,
+}
+
 /// Decisions that a node may have written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Attempts {
     /// Commit.
     pub commit: bool,
-    /// Rollback.
-    pub rollback: bool,
+    /// Rollback, and why.
+    pub rollback: Option<Reason>,
 }
 
 impl Attempts {
@@ -56,7 +75,7 @@ impl Attempts {
     pub const fn of(self, verdict: Verdict) -> bool {
         match verdict {
             Verdict::Commit => self.commit,
-            Verdict::Rollback => self.rollback,
+            Verdict::Rollback => self.rollback.is_some(),
         }
     }
 }
@@ -85,9 +104,30 @@ pub enum Phase {
 }
 
 impl Ledger {
-    /// Sums up a journal.
-    pub fn replay<'e>(entries: impl IntoIterator<Item = &'e Entry>) -> Self {
-        entries.into_iter().fold(Self::default(), |ledger, entry| {
+    /// Sums up the journal of this restore.
+    ///
+    /// # Errors
+    /// It does not begin with the sealed order, or with another one, or ends another restore.
+    pub fn replay(entries: &[Entry], terms: &Terms) -> Result<Self, LedgerError> {
+        match entries.first().map(|entry| &entry.record) {
+            Some(Record::Sealed { restore_id, order_digest })
+                if *restore_id == terms.restore_id && *order_digest == terms.order_digest => {}
+            Some(Record::Sealed { restore_id: _, order_digest: _ }) => return Err(LedgerError::OtherOrder),
+            Some(_) | None => return Err(LedgerError::NotSealed),
+        }
+        let is_other = |record: &Record| match record {
+            Record::Ended { restore_id, outcome: _ } => *restore_id != terms.restore_id,
+            _ => false,
+        };
+        if entries.iter().any(|entry| is_other(&entry.record)) {
+            return Err(LedgerError::OtherOrder);
+        }
+        Ok(Self::sum(entries))
+    }
+
+    /// Sums up entries, whatever restore they are of.
+    pub fn sum(entries: &[Entry]) -> Self {
+        entries.iter().fold(Self::default(), |ledger, entry| {
             ledger.with(&entry.record, Duration::from_millis(entry.elapsed_millis))
         })
     }
@@ -97,7 +137,7 @@ impl Ledger {
     pub fn with(mut self, record: &Record, elapsed: Duration) -> Self {
         self.elapsed = elapsed;
         match record {
-            // Which restore and order this is stands in the directory's name and in the file beside the journal.
+            // Which restore and order this is was compared by `replay`.
             Record::Sealed { restore_id: _, order_digest: _ } | Record::Waited => {}
             Record::Staged => self.staged = true,
             Record::Safety { taken } => self.safety = Some(*taken),
@@ -106,10 +146,11 @@ impl Ledger {
             Record::IntendServed => self.serving = true,
             Record::Served { facts } => self.served = Some(*facts),
             Record::IntendVerified => self.in_doubt = true,
-            Record::Attempted { verdict: Verdict::Commit } => self.attempted.commit = true,
-            Record::Attempted { verdict: Verdict::Rollback } => self.attempted.rollback = true,
+            Record::Attempted { verdict: Verdict::Commit, reason: _ } => self.attempted.commit = true,
+            Record::Attempted { verdict: Verdict::Rollback, reason } => self.attempted.rollback = Some(*reason),
             Record::Left { reason } => self.left = Some(*reason),
             Record::Learned { verdict, from } => self.learned = Some((*verdict, *from)),
+            Record::IntendObeyed => self.obeys = true,
             Record::Surrendered => self.surrendered = true,
             Record::Resumed => self.surrendered = false,
             Record::ReleaseGranted => self.release_granted = true,

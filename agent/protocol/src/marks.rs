@@ -1,30 +1,32 @@
 //! Marks: what this node should be showing. Pure.
 //!
-//! A mark is written only after the journal or the disk holds what it claims, and never taken back.
+//! A mark is written only after the journal or the disk holds what it claims, and never taken back; a decision that was
+//! learnt and not yet carried out may be replaced by the one in the store.
 
 use lifeboat_crds::mark::Claim;
 
+use crate::barrier;
 use crate::observed::{Marks, Observed, Side, Staging, Store};
 
 /// The first mark that is due and not in the store; else the one whose counter tells that this node lives.
 pub(crate) fn due(seen: &Observed<'_>) -> Option<Claim> {
     let own = match seen.store {
-        Store::Answers(reading) => reading.marks.get(usize::from(seen.terms.seat.0)).copied().unwrap_or_default(),
+        Store::Answers(reading) => barrier::own(reading.marks, seen.terms.seat),
         Store::Silent => return None,
     };
-    ended(seen, own).or_else(|| if seen.journal.ended.is_some() { None } else { under_way(seen, own) })
-}
-
-fn ended(seen: &Observed<'_>, own: Marks) -> Option<Claim> {
-    let claim = seen.journal.ended.filter(|_| own.ended.is_none()).map(|outcome| Claim::Ended { outcome });
-    claim.or((seen.journal.left.is_some() && !own.left).then_some(Claim::Left))
+    let journal = seen.journal;
+    let left = journal.left.filter(|_| !own.left).map(|reason| Claim::Left { reason });
+    match (journal.ended, journal.learned) {
+        (Some(outcome), _) if own.ended != Some(outcome) => Some(Claim::Ended { outcome }),
+        (Some(_), _) => left,
+        (None, Some((verdict, _))) => (own.learned != Some(verdict)).then_some(Claim::Learned { verdict }),
+        (None, None) if journal.left.is_some() => left,
+        (None, None) => under_way(seen, own),
+    }
 }
 
 fn under_way(seen: &Observed<'_>, own: Marks) -> Option<Claim> {
     let journal = seen.journal;
-    if journal.left.is_some() || journal.learned.is_some() {
-        return None;
-    }
     let is_prepared = journal.inodes.is_some() && seen.host.placed.is(Side::New);
     let is_staged = journal.staged && seen.host.staging == Staging::Proven;
     let served = journal.served.map(|facts| Claim::Served { facts });

@@ -6,7 +6,7 @@ const OLD: EtcdMemberId = EtcdMemberId(1);
 const NEW: EtcdMemberId = EtcdMemberId(2);
 const HOST: MemberHost = MemberHost {
     etcd: MemberEtcd::Runs,
-    old_data: OldData::InPlace,
+    placed: PlacedMember::Of(OLD),
     manifest_joins: false,
     snapshot: true,
     hash_equal: None,
@@ -23,6 +23,8 @@ fn seen(journal: MemberLedger, own: OwnEntry, others: &[OtherMember], host: Memb
         lock: Lock::Mine,
         host,
         stopped_for: AFTER_STOP,
+        joining_for: Duration::ZERO,
+        failed: None,
         cancel: false,
     }
 }
@@ -90,9 +92,9 @@ fn before_the_removal_trouble_starts_the_old_data_again_and_after_it_never() {
 #[test]
 fn a_crash_between_any_two_steps_finds_its_place_again() {
     let stopped = MemberHost { etcd: MemberEtcd::Stopped, ..HOST };
-    let aside = MemberHost { old_data: OldData::Aside, ..stopped };
+    let aside = MemberHost { placed: PlacedMember::Nothing, ..stopped };
     let ready = MemberHost { manifest_joins: true, ..aside };
-    let runs = MemberHost { etcd: MemberEtcd::Runs, ..ready };
+    let runs = MemberHost { etcd: MemberEtcd::Runs, placed: PlacedMember::Of(NEW), ..ready };
     let others = [HEALTHY, HEALTHY];
     let next = |own, host| decide_member(&seen(removing(), own, &others, host));
     assert_eq!(next(listed(OLD, false), stopped), MemberNext::Carry(MemberEffect::Remove(OLD)));
@@ -101,12 +103,82 @@ fn a_crash_between_any_two_steps_finds_its_place_again() {
     assert_eq!(next(listed(NEW, true), stopped), MemberNext::Carry(MemberEffect::MoveAside));
     assert_eq!(next(listed(NEW, true), aside), MemberNext::Carry(MemberEffect::WriteManifest));
     assert_eq!(next(listed(NEW, true), ready), MemberNext::Carry(MemberEffect::Start));
+    let starts = MemberHost { placed: PlacedMember::Nothing, ..runs };
+    assert_eq!(next(listed(NEW, true), starts), MemberNext::Wait(MemberWait::CatchUp), "no WAL yet");
+    let started = MemberRecord::Started { member: NEW };
+    assert_eq!(next(listed(NEW, true), runs), MemberNext::Record(started));
+    let next = |own, host| decide_member(&seen(removing().with(started), own, &others, host));
+    let new = MemberHost { placed: PlacedMember::Of(NEW), ..ready };
+    assert_eq!(next(listed(NEW, true), new), MemberNext::Carry(MemberEffect::Start));
     assert_eq!(next(listed(NEW, true), runs), MemberNext::Carry(MemberEffect::Promote(NEW)));
     assert_eq!(next(listed(NEW, false), runs), MemberNext::Wait(MemberWait::CatchUp));
     let differs = MemberHost { hash_equal: Some(false), ..runs };
     assert_eq!(next(listed(NEW, false), differs), MemberNext::Wait(MemberWait::HashDiffers));
     let equal = MemberHost { hash_equal: Some(true), ..runs };
     assert_eq!(next(listed(NEW, false), equal), MemberNext::Record(MemberRecord::Rejoined));
+}
+
+#[test]
+fn data_that_a_new_member_started_with_is_never_taken_from_it() {
+    let others = [HEALTHY, HEALTHY];
+    let ledger = removing().with(MemberRecord::Started { member: NEW });
+    let host = MemberHost { etcd: MemberEtcd::Stopped, placed: PlacedMember::Of(NEW), manifest_joins: true, ..HOST };
+    let next = |learner, host| decide_member(&seen(ledger, listed(NEW, learner), &others, host));
+    for learner in [true, false] {
+        assert_eq!(next(learner, host), MemberNext::Carry(MemberEffect::Start), "its data is its memory");
+        // Gone, the member has forgotten what it voted for: it is removed and another one added.
+        let gone = MemberHost { placed: PlacedMember::Nothing, ..host };
+        assert_eq!(next(learner, gone), MemberNext::Carry(MemberEffect::Remove(NEW)));
+        let unreadable = MemberHost { placed: PlacedMember::Unreadable, ..host };
+        assert_eq!(next(learner, unreadable), MemberNext::Wait(MemberWait::Unreadable));
+    }
+    // Never started: what lies there, readable or not, is another's.
+    for placed in [PlacedMember::Of(OLD), PlacedMember::Unreadable] {
+        let host = MemberHost { placed, ..host };
+        let next = decide_member(&seen(removing(), listed(NEW, true), &others, host));
+        assert_eq!(next, MemberNext::Carry(MemberEffect::MoveAside));
+    }
+}
+
+#[test]
+fn a_promotion_asks_for_lock_and_health_as_every_change_of_membership() {
+    let ledger = removing().with(MemberRecord::Started { member: NEW });
+    let host = MemberHost { placed: PlacedMember::Of(NEW), manifest_joins: true, ..HOST };
+    let sick = [HEALTHY, SICK];
+    let next = |lock, others| decide_member(&MemberSeen { lock, ..seen(ledger, listed(NEW, true), others, host) });
+    assert_eq!(next(Lock::Mine, &sick), MemberNext::Wait(MemberWait::Quorum));
+    assert_eq!(next(Lock::Free, &[HEALTHY, HEALTHY]), MemberNext::Carry(MemberEffect::TakeLock));
+    assert_eq!(next(Lock::Other, &[HEALTHY, HEALTHY]), MemberNext::Wait(MemberWait::Lock));
+    assert_eq!(next(Lock::Mine, &[HEALTHY, HEALTHY]), MemberNext::Carry(MemberEffect::Promote(NEW)));
+}
+
+#[test]
+fn a_member_that_does_not_catch_up_gives_the_lock_back_and_calls_for_help() {
+    let ledger = removing().with(MemberRecord::Started { member: NEW });
+    let host = MemberHost { placed: PlacedMember::Of(NEW), manifest_joins: true, ..HOST };
+    let others = [HEALTHY, HEALTHY];
+    let differs = MemberHost { hash_equal: Some(false), ..host };
+    for (learner, host, wait) in
+        [(true, host, MemberWait::Behind), (false, host, MemberWait::Behind), (false, differs, MemberWait::HashDiffers)]
+    {
+        let late = MemberSeen { joining_for: CATCH_UP, ..seen(ledger, listed(NEW, learner), &others, host) };
+        assert_eq!(decide_member(&late), MemberNext::Carry(MemberEffect::DropLock));
+        assert_eq!(decide_member(&MemberSeen { lock: Lock::Free, ..late }), MemberNext::Wait(wait));
+    }
+}
+
+#[test]
+fn old_data_that_cannot_be_started_is_not_tried_for_ever() {
+    let stopped = MemberHost { etcd: MemberEtcd::Stopped, ..HOST };
+    let stopping = journal(&[MemberRecord::Begun { old_member: Some(OLD) }, MemberRecord::IntendStopped]);
+    let failed = Some(MemberEffect::StartOld);
+    let (sick, well) = ([HEALTHY, SICK], [HEALTHY, HEALTHY]);
+    let failed_among = |others| MemberSeen { failed, ..seen(stopping, listed(OLD, false), others, stopped) };
+    assert_eq!(decide_member(&failed_among(&sick)), MemberNext::Wait(MemberWait::OldUnusable));
+    let on = decide_member(&failed_among(&well));
+    assert_eq!(on, MemberNext::Record(MemberRecord::IntendRemoved), "it goes on when the others are healthy");
+    let ended = MemberNext::Record(MemberRecord::Ended { outcome: Outcome::RolledBack });
+    assert_eq!(decide_member(&MemberSeen { cancel: true, ..failed_among(&sick) }), ended);
 }
 
 #[test]
@@ -124,7 +196,7 @@ fn removal_and_addition_need_the_lock_and_a_stopped_etcd() {
 #[test]
 fn a_lost_master_that_comes_back_wiped_only_needs_the_add() {
     let others = [HEALTHY, HEALTHY];
-    let host = MemberHost { etcd: MemberEtcd::Stopped, old_data: OldData::Absent, ..HOST };
+    let host = MemberHost { etcd: MemberEtcd::Stopped, placed: PlacedMember::Nothing, ..HOST };
     let begun = decide_member(&seen(MemberLedger::default(), OwnEntry::Absent, &others, host));
     assert_eq!(begun, MemberNext::Record(MemberRecord::Begun { old_member: None }));
     let ready =

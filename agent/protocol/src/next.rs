@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use lifeboat_crds::journal::{LeaveReason, Record};
-use lifeboat_crds::mark::{Claim, Outcome, Verdict};
+use lifeboat_crds::journal::Record;
+use lifeboat_crds::mark::{Claim, Outcome, Reason, Verdict};
 
 use crate::observed::Side;
 use crate::seat::Seats;
@@ -26,7 +26,12 @@ pub enum Next {
     /// Do this on the host. Doing it twice does no harm.
     Carry(Effect),
     /// Create `decision.json`, only where none is. Whatever the answer, only reading back counts.
-    Propose(Verdict),
+    Propose {
+        /// Which.
+        verdict: Verdict,
+        /// Why.
+        reason: Reason,
+    },
     /// Look again when something changed, at the latest in a second.
     Wait(Wait),
     /// Nothing is left to do.
@@ -52,7 +57,7 @@ pub enum Effect {
     StopEtcd,
     /// End processes that have files below a data directory open.
     EndStrangers,
-    /// Lock `member/snap/db` of both data.
+    /// Lock `member/snap/db` of both data, or of the one that is left.
     TakeLocks,
     /// Lock `member/snap/db` of the old data alone, while an etcd runs on the new.
     LockOld,
@@ -70,7 +75,8 @@ pub enum Effect {
     },
     /// Disarm NOSPACE, remove stale masterleases, look for foreign connections.
     Tidy,
-    /// Give up the lock of the data in place, take the hold away, start everything as it was configured.
+    /// Give up the lock of the data in place, take the hold away, start everything as it was configured: etcd first. Done
+    /// when all processes run; one that was cut off is begun again.
     StartAll,
     /// Restart this node's kubelet.
     RestartKubelet,
@@ -113,6 +119,14 @@ pub enum Wait {
     Store,
     /// The store does not answer, and this node must not act without the decision.
     Doubt,
+    /// The store can be read, but takes no decision.
+    Refused,
+    /// The decision was learnt; the store is about to say so.
+    Shown,
+    /// Not everything runs yet.
+    Whole,
+    /// The end is reached here, and the store does not say so yet.
+    Owes,
     /// `order.json` is gone, or is another one.
     Order,
     /// Something that no member wrote lies where the decision belongs.
@@ -139,11 +153,21 @@ impl fmt::Display for Wait {
                 "IN DOUBT: verified, but the store does not answer, so the decision is not known. The restored etcd runs \
                  without API server. Bring the store back, or run: lifeboat restore decide",
             ),
+            Self::Refused => f.write_str(
+                "IN DOUBT: the store can be read but refuses to take the decision. The restored etcd runs without API server. \
+                 Give this installation leave to create objects below restores/ again, or run: lifeboat restore decide",
+            ),
+            Self::Shown => f.write_str("the decision is known; waits until the store says so"),
+            Self::Whole => f.write_str("everything was started; waits until all of it runs"),
+            Self::Owes => f.write_str(
+                "done here; the others learn it from the store as soon as that answers and takes writes. Leave this service on",
+            ),
             Self::Order => f.write_str(
                 "the order in the store is missing or is another one; nothing is decided until it is put back",
             ),
             Self::ForgedDecision => f.write_str(
-                "decision.json was written by no member of this restore: find out who did, then delete it",
+                "decision.json was written by no member of this restore: find out who did. Put its previous version back if \
+                 the bucket keeps versions; else run: lifeboat restore decide. Do not just delete it",
             ),
             Self::Hand => f.write_str("waits for the rest of: lifeboat restore decide"),
             Self::Release => f.write_str("committed; restore your volumes now, then run: lifeboat restore release"),
@@ -178,18 +202,5 @@ impl fmt::Display for Effect {
             Self::RestartKubelet => "restarts the kubelet",
         };
         f.write_str(words)
-    }
-}
-
-/// Why a node gave up, in words.
-pub const fn leave_words(reason: LeaveReason) -> &'static str {
-    match reason {
-        LeaveReason::Cancelled => "the restore was cancelled",
-        LeaveReason::PeerLeft => "another member gave up",
-        LeaveReason::DeadlineExceeded => "the step took longer than the order allows",
-        LeaveReason::StepFailed => "a step cannot be done on this node",
-        LeaveReason::MembersDiffer => "the members do not hold the same data",
-        LeaveReason::LostMemberAnswers => "a member that was said to be lost answers",
-        LeaveReason::ByHand => "a human put an end to it",
     }
 }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use lifeboat_crds::journal::Inodes;
 use lifeboat_crds::mark::{Outcome, ServedFacts, Verdict};
+use lifeboat_crds::order::EtcdClusterId;
 
+use crate::hand::Word;
 use crate::ledger::Ledger;
 use crate::next::Effect;
 use crate::terms::Terms;
@@ -32,6 +34,8 @@ pub struct Observed<'a> {
     pub wishes: Wishes,
     /// The effect that was tried last and failed, if one did.
     pub failure: Option<Failure>,
+    /// The write to the store that was tried last was refused or erred, and nothing else was tried or waited for since.
+    pub refused: bool,
 }
 
 /// Which data.
@@ -46,20 +50,22 @@ pub enum Side {
 /// What lies and runs on this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Host {
-    /// API server, controller-manager and scheduler: any of their processes runs.
-    pub control_plane: bool,
+    /// API server, controller-manager and scheduler.
+    pub control_plane: ControlPlane,
     /// etcd.
     pub etcd: Etcd,
-    /// Services cannot come back by themselves, a reboot included.
+    /// Services cannot come back by themselves, a reboot included; all but an etcd that the executor started alone.
     pub held: bool,
     /// Copies of the manifests lie beside the journal.
     pub manifests_saved: bool,
     /// Exclusive locks that this executor holds; they go when it dies.
     pub locks: Locks,
-    /// Another process has a file below a data directory open.
+    /// A process that neither the executor nor the configuration started has a file below a data directory open.
     pub strangers: bool,
     /// Which data is in place, told by inode.
     pub placed: Placed,
+    /// Cluster id in the data in place, where it can be read. It only confirms what the inodes say.
+    pub placed_cluster: Option<EtcdClusterId>,
     /// The restored data, wherever it lies.
     pub staging: Staging,
     /// Inodes of the directories to exchange; `None` until both are there.
@@ -72,6 +78,18 @@ pub struct Host {
     pub tidy: bool,
     /// The kubelet was restarted since the release.
     pub kubelet_restarted: bool,
+}
+
+/// API server, controller-manager and scheduler. The difference between the last two is a node that drains, or whose start
+/// was cut off: it neither is stopped nor was it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ControlPlane {
+    /// None of their processes runs.
+    None,
+    /// Some do.
+    Some,
+    /// All do.
+    All,
 }
 
 /// How etcd runs.
@@ -98,15 +116,40 @@ pub struct Locks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Placed {
     /// `member`.
-    pub member: Side,
+    pub member: Lies,
     /// The WAL directory, where it lies apart.
-    pub wal: Option<Side>,
+    pub wal: Option<Lies>,
+}
+
+/// What one directory in place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lies {
+    /// The one of the old data.
+    Old,
+    /// The one of the restored data.
+    New,
+    /// Neither, or there is none: somebody moved it.
+    Unknown,
+}
+
+impl From<Side> for Lies {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Old => Self::Old,
+            Side::New => Self::New,
+        }
+    }
 }
 
 impl Placed {
     /// Whether everything in place is of one side.
     pub fn is(self, side: Side) -> bool {
-        self.member == side && self.wal.is_none_or(|wal| wal == side)
+        self.member == side.into() && self.wal.is_none_or(|wal| wal == side.into())
+    }
+
+    /// Whether every directory in place is one of those that the journal names.
+    pub fn is_known(self) -> bool {
+        self.member != Lies::Unknown && self.wal != Some(Lies::Unknown)
     }
 }
 
@@ -176,6 +219,8 @@ pub struct Marks {
     pub served: Option<ServedFacts>,
     /// Verified.
     pub verified: bool,
+    /// The decision that it learnt.
+    pub learned: Option<Verdict>,
     /// Left.
     pub left: bool,
     /// Ended.
@@ -201,16 +246,7 @@ pub struct Wishes {
     /// `lifeboat restore decide` asks for this journal.
     pub surrender: bool,
     /// What `lifeboat restore decide` found.
-    pub hand: Option<HandWord>,
-}
-
-/// What a human brings to a node in doubt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HandWord {
-    /// An authentic decision of another node, or what [`crate::hand::judge`] made of all journals.
-    Obey(Verdict),
-    /// The journals do not tell; go on with the store.
-    Resume,
+    pub hand: Option<Word>,
 }
 
 /// An effect that failed.

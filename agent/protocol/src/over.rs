@@ -1,25 +1,27 @@
 //! After the end: what the others may still need from this node. Pure.
 
-use lifeboat_crds::journal::Source;
-use lifeboat_crds::mark::{Outcome, Verdict};
-
+use crate::barrier;
 use crate::decided;
-use crate::next::Next;
-use crate::observed::Observed;
+use crate::next::{Next, Wait};
+use crate::observed::{DecisionSeen, Observed, OrderSeen, Store};
+use lifeboat_crds::mark::Outcome;
 
-/// Writes the decision that this node ended by without the store, once the store is back.
+/// Sees to it that the store says how it ended: the decision, and this node's marks. Only when both were read back is
+/// nothing owed any more.
 ///
-/// `Left` and a decision learnt by hand stand in the journal already, so no `Attempted` is needed before the write: a human
-/// who reads this journal finds the same verdict in it.
+/// `Learned` and `Left` stand in the journal already, so no `Attempted` is needed before the write: a human who reads this
+/// journal finds the same verdict in it.
 pub(crate) fn finish(seen: &Observed<'_>, outcome: Outcome) -> Next {
-    let owed = match (seen.journal.learned, seen.journal.left) {
-        (Some((verdict, Source::Hand)), _) => Some(verdict),
-        (Some((_, Source::Store)), _) => None,
-        (None, Some(_)) => Some(Verdict::Rollback),
-        (None, None) => None,
-    };
-    match owed.filter(|_| decided::undecided(seen).is_some()) {
-        Some(verdict) => Next::Propose(verdict),
-        None => Next::Rest(outcome),
+    let Store::Answers(reading) = seen.store else { return Next::Wait(Wait::Owes) };
+    let own = barrier::own(reading.marks, seen.terms.seat);
+    let shown = own.ended == Some(outcome) && (seen.journal.left.is_none() || own.left);
+    match (reading.order, reading.decision) {
+        (_, DecisionSeen::Made(verdict)) if verdict != outcome.verdict() => Next::Wait(Wait::Contradiction),
+        (_, DecisionSeen::Made(_)) if shown => Next::Rest(outcome),
+        (_, DecisionSeen::Made(_)) => Next::Wait(Wait::Owes),
+        (_, DecisionSeen::Forged) => Next::Wait(Wait::ForgedDecision),
+        (OrderSeen::Sealed, DecisionSeen::Absent) if seen.refused => Next::Wait(Wait::Owes),
+        (OrderSeen::Sealed, DecisionSeen::Absent) => decided::repeat(seen.journal, outcome.verdict()),
+        (OrderSeen::Missing | OrderSeen::Other, DecisionSeen::Absent) => Next::Wait(Wait::Order),
     }
 }

@@ -5,7 +5,7 @@ use lifeboat_crds::journal::Record;
 use crate::barrier;
 use crate::decided;
 use crate::next::{Effect, Next, Tree, Wait};
-use crate::observed::{Observed, Placed, Side};
+use crate::observed::{Lies, Observed, Placed, Side};
 use crate::quiet;
 use crate::stage::wait_for_store;
 
@@ -23,9 +23,10 @@ pub(crate) fn exchange(seen: &Observed<'_>) -> Next {
 /// leaves a mixture, which nothing starts.
 pub(crate) fn place(placed: Placed, side: Side) -> Option<Next> {
     let Placed { member, wal } = placed;
-    let tree = if member != side {
+    let wanted = Lies::from(side);
+    let tree = if member != wanted {
         Tree::Member
-    } else if wal.is_some_and(|wal| wal != side) {
+    } else if wal.is_some_and(|wal| wal != wanted) {
         Tree::Wal
     } else {
         return None;

@@ -7,31 +7,25 @@ use crate::next::{Effect, Next, Wait};
 use crate::observed::{Etcd, Observed, Side};
 use crate::quiet;
 use crate::serve;
+use crate::whole;
 
 /// Starts everything on the new data and says that it is done.
 pub(crate) fn release(seen: &Observed<'_>) -> Next {
-    let journal = seen.journal;
-    if journal.settled {
-        return Next::Record(Record::Ended { restore_id: seen.terms.restore_id.clone(), outcome: Outcome::Committed });
-    }
+    let (journal, host) = (seen.journal, &seen.host);
     // Kept until the end, also by an executor that was started again.
-    if !seen.host.locks.old && seen.host.etcd == Etcd::Full {
-        return Next::Carry(Effect::LockOld);
+    if let Some(next) = quiet::old_is_free(host).filter(|_| host.etcd == Etcd::Full) {
+        return next;
     }
     if journal.released {
-        return settle(seen);
+        return complete(seen);
     }
-    if !seen.host.placed.is(Side::New) {
+    if !host.placed.is(Side::New) {
         return Next::Wait(Wait::Contradiction);
     }
     if seen.terms.hold_before_release && !journal.release_granted {
         return hold(seen);
     }
-    if seen.host.control_plane && seen.host.etcd == Etcd::Full {
-        Next::Record(Record::Released)
-    } else {
-        Next::Carry(Effect::StartAll)
-    }
+    if whole::is_whole(host) { Next::Record(Record::Released) } else { whole::start_everything(host) }
 }
 
 /// The user restores volumes now: etcd answers here, no API server runs.
@@ -46,10 +40,17 @@ fn hold(seen: &Observed<'_>) -> Next {
     }
 }
 
-fn settle(seen: &Observed<'_>) -> Next {
-    if seen.terms.restart_kubelet && !seen.host.kubelet_restarted {
-        Next::Carry(Effect::RestartKubelet)
+/// Everything ran once. What stops now is started by the kubelet, unless something holds it.
+fn complete(seen: &Observed<'_>) -> Next {
+    if !seen.journal.settled {
+        let restarts = seen.terms.restart_kubelet && !seen.host.kubelet_restarted;
+        return if restarts { Next::Carry(Effect::RestartKubelet) } else { Next::Record(Record::Settled) };
+    }
+    if whole::is_whole(&seen.host) {
+        Next::Record(Record::Ended { restore_id: seen.terms.restore_id.clone(), outcome: Outcome::Committed })
+    } else if seen.host.held {
+        whole::start_everything(&seen.host)
     } else {
-        Next::Record(Record::Settled)
+        Next::Wait(Wait::Whole)
     }
 }

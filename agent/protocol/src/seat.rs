@@ -12,14 +12,20 @@ impl fmt::Display for Seat {
     }
 }
 
-/// A set of seats. An order has nine members at most.
+/// Most members an order may have; `Terms::of` refuses more.
+pub const MOST_MEMBERS: usize = 9;
+
+/// A set of seats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seats(u16);
 
 impl Seats {
     /// Whether a seat is in it.
     pub const fn contains(self, seat: Seat) -> bool {
-        self.0 & (1 << seat.0) != 0
+        match 1_u16.checked_shl(seat.0 as u32) {
+            Some(bit) => self.0 & bit != 0,
+            None => false,
+        }
     }
 
     /// Whether none is in it.
@@ -29,13 +35,13 @@ impl Seats {
 
     /// Those in it, lowest first.
     pub fn iter(self) -> impl Iterator<Item = Seat> {
-        (0..16).map(Seat).filter(move |seat| self.contains(*seat))
+        (0..u16::BITS as u8).map(Seat).filter(move |seat| self.contains(*seat))
     }
 }
 
 impl FromIterator<Seat> for Seats {
     fn from_iter<I: IntoIterator<Item = Seat>>(seats: I) -> Self {
-        Self(seats.into_iter().fold(0, |set, seat| set | 1 << seat.0))
+        Self(seats.into_iter().fold(0, |set, seat| set | 1_u16.checked_shl(u32::from(seat.0)).unwrap_or(0)))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Steps 5 and 6, Serve and Verify: the new etcd runs alone, and all members compare what they hold. Pure.
 
-use lifeboat_crds::journal::{LeaveReason, Record};
-use lifeboat_crds::mark::ServedFacts;
+use lifeboat_crds::journal::Record;
+use lifeboat_crds::mark::{Reason, ServedFacts};
 
 use crate::barrier;
 use crate::decided;
 use crate::next::{Clients, Effect, Next, Wait};
-use crate::observed::{Etcd, Observed, Side};
+use crate::observed::{Etcd, Observed};
 use crate::quiet;
 use crate::stage::wait_for_store;
 use crate::terms::Terms;
@@ -18,7 +18,7 @@ pub(crate) fn serve(seen: &Observed<'_>) -> Next {
     }
     let Some(facts) = seen.host.served else { return Next::Wait(Wait::Etcd) };
     if !is_restored(seen.terms, facts) || seen.journal.served.is_some_and(|before| before != facts) {
-        return Next::Record(Record::Left { reason: LeaveReason::MembersDiffer });
+        return Next::Record(Record::Left { reason: Reason::MembersDiffer });
     }
     if seen.journal.served.is_none() {
         return Next::Record(Record::Served { facts });
@@ -29,7 +29,7 @@ pub(crate) fn serve(seen: &Observed<'_>) -> Next {
 fn compare(seen: &Observed<'_>, facts: ServedFacts) -> Next {
     let Some(reading) = decided::undecided(seen) else { return wait_for_store(seen) };
     if !barrier::all_equal(reading.marks, facts) {
-        return Next::Record(Record::Left { reason: LeaveReason::MembersDiffer });
+        return Next::Record(Record::Left { reason: Reason::MembersDiffer });
     }
     let missing = barrier::not_served(reading.marks, seen.terms.members);
     if !missing.is_empty() {
@@ -38,7 +38,8 @@ fn compare(seen: &Observed<'_>, facts: ServedFacts) -> Next {
     if seen.host.tidy { Next::Record(Record::IntendVerified) } else { Next::Carry(Effect::Tidy) }
 }
 
-/// A new cluster whose revisions lie above everything ever served.
+/// A new cluster whose revisions lie above everything ever served. `bumpTo` itself lies above it, and is the revision that
+/// an untouched restored member answers with.
 fn is_restored(terms: &Terms, facts: ServedFacts) -> bool {
     facts.cluster_id != terms.old_cluster_id && facts.revision >= terms.bump_to
 }
@@ -54,9 +55,6 @@ pub(crate) fn run_alone(seen: &Observed<'_>) -> Option<Next> {
 }
 
 fn start_alone(seen: &Observed<'_>) -> Next {
-    if !seen.host.placed.is(Side::New) {
-        return Next::Wait(Wait::Contradiction);
-    }
     match decided::undecided(seen) {
         Some(_) => Next::Carry(Effect::StartAlone { clients: clients(seen.terms) }),
         None => wait_for_store(seen),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use lifeboat_crds::NodeName;
-use lifeboat_crds::order::{EtcdClusterId, Order, OrderedSafety, RestoreId};
+use lifeboat_crds::order::{EtcdClusterId, Order, OrderDigest, OrderedSafety, RestoreId};
 use lifeboat_crds::restore::RestartKubelets;
 
-use crate::seat::Seat;
+use crate::seat::{MOST_MEMBERS, Seat};
 
 /// Longest time from Quiesce until all members are Prepared: everything is on every disk by then, so whoever is not
 /// there soon is not coming (restore.md, Protocol).
@@ -17,6 +17,8 @@ pub const PREPARE_DEADLINE: Duration = Duration::from_secs(120);
 pub struct Terms {
     /// The restore.
     pub restore_id: RestoreId,
+    /// Digest of the sealed order.
+    pub order_digest: OrderDigest,
     /// This node's seat.
     pub seat: Seat,
     /// How many members take part.
@@ -41,17 +43,35 @@ pub struct Terms {
     pub outage: Duration,
 }
 
+/// An order that gives this node nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TermsError {
+    /// The node is not among its members.
+    #[error("this node is not among the members of the order")]
+    NoPart,
+    /// More than [`MOST_MEMBERS`].
+    #[error("the order has more than nine members")]
+    TooMany,
+}
+
 impl Terms {
-    /// The terms for `node`; `None` for one that takes no part.
-    pub fn of(order: &Order, node: &NodeName) -> Option<Self> {
+    /// The terms for `node`, of the order with this digest.
+    ///
+    /// # Errors
+    /// The node takes no part, or nobody can, because the order has too many members.
+    pub fn of(order: &Order, digest: &OrderDigest, node: &NodeName) -> Result<Self, TermsError> {
+        if order.members.len() > MOST_MEMBERS {
+            return Err(TermsError::TooMany);
+        }
         let seat_of = |name: &NodeName| order.members.iter().position(|member| member.node_name == *name);
-        let seat = seat_of(node)?;
+        let seat = seat_of(node).ok_or(TermsError::NoPart)?;
         // An author that is no member itself leaves the safety backup to the first.
         let takes_safety = seat_of(&order.author).unwrap_or(0) == seat;
         let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        Some(Self {
+        Ok(Self {
             restore_id: order.restore_id.clone(),
-            seat: Seat(u8::try_from(seat).ok()?),
+            order_digest: digest.clone(),
+            seat: Seat(u8::try_from(seat).map_err(|_| TermsError::TooMany)?),
             members: order.members.len(),
             old_cluster_id: order.old_cluster_id,
             bump_to: order.bump_to,

@@ -2,12 +2,14 @@
 //! `decide_member`, explored to the end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+use std::time::Duration;
+
 use lifeboat_crds::journal::MemberRecord;
 use lifeboat_crds::mark::Outcome;
 use lifeboat_crds::order::EtcdMemberId;
 use lifeboat_protocol::member::{
-    AFTER_STOP, ClusterSeen, Lock, MemberEffect, MemberEtcd, MemberHost, MemberLedger, MemberNext, MemberSeen, OldData,
-    OtherMember, OwnEntry, decide_member,
+    AFTER_STOP, ClusterSeen, Lock, MemberEffect, MemberEtcd, MemberHost, MemberLedger, MemberNext, MemberSeen,
+    MemberWait, OtherMember, OwnEntry, PlacedMember, decide_member,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -21,6 +23,10 @@ struct Node {
     wants: bool,
     journal: MemberLedger,
     host: MemberHost,
+    /// The member that its etcd last ran as.
+    ran_as: EtcdMemberId,
+    /// Members that it was added as.
+    added: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +39,10 @@ struct World {
     sicknesses: u8,
     lost_leases: u8,
     cancels: u8,
+    crashes: u8,
+    disks: u8,
+    forgot: bool,
+    promoted_unlocked: bool,
     old_started_after_removal: bool,
     two_away: bool,
     quorum_taken: bool,
@@ -43,21 +53,52 @@ enum Broken {
     TakesNoLock,
     StartsOldAfterRemoval,
     AsksNobody,
+    /// Whatever lies in place after the removal is taken for the old data.
+    MovesNewDataAside,
+    /// A learner is promoted whoever holds the lock and however the others are.
+    PromotesBlindly,
 }
 
 struct Reinitialise {
     broken: Option<Broken>,
     /// A stop that was decided is done later, when the world has moved on; no lease is lost then.
     slow_stops: bool,
+    faults: Faults,
 }
+
+/// How often each may happen.
+#[derive(Clone, Copy, Debug)]
+struct Faults {
+    sicknesses: u8,
+    lost_leases: u8,
+    crashes: u8,
+    disks: u8,
+}
+
+const SICK: Faults = Faults { sicknesses: 2, lost_leases: 2, crashes: 0, disks: 0 };
+const CRASH: Faults = Faults { sicknesses: 1, lost_leases: 0, crashes: 1, disks: 0 };
+const DISK: Faults = Faults { sicknesses: 1, lost_leases: 0, crashes: 0, disks: 1 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Action {
-    Look { node: usize, cancel: bool },
+    Look {
+        node: usize,
+        cancel: bool,
+    },
     StopNow(usize),
     FallSick(usize),
     Recover(usize),
     LoseLease,
+    /// The executor dies; what it had decided is not done, and its lease ends or does not.
+    Crash {
+        node: usize,
+        lease: bool,
+    },
+    /// etcd of a member that joins stops, with its data or without.
+    EtcdDies {
+        node: usize,
+        data: bool,
+    },
 }
 
 impl World {
@@ -112,14 +153,25 @@ impl World {
                 self.old_started_after_removal |= node.journal.removing;
             }
             MemberEffect::Remove(_) => node.listed = None,
-            MemberEffect::AddLearner => node.listed = Some((EtcdMemberId(10 + index as u64), true, false)),
-            MemberEffect::MoveAside => node.host.old_data = OldData::Aside,
+            MemberEffect::AddLearner => {
+                node.added += 1;
+                node.listed = Some((EtcdMemberId(10 * (1 + index as u64) + node.added), true, false));
+                node.host.manifest_joins = false;
+            }
+            MemberEffect::MoveAside => node.host.placed = PlacedMember::Nothing,
             MemberEffect::WriteManifest => node.host.manifest_joins = true,
             MemberEffect::Start => {
                 node.host.etcd = MemberEtcd::Runs;
+                node.host.hash_equal = node.listed.and_then(|(_, learner, _)| (!learner).then_some(true));
                 node.listed = node.listed.map(|(id, learner, _)| (id, learner, true));
+                if let Some((id, _, _)) = node.listed {
+                    // Started again as the same member, without what it voted for.
+                    self.forgot |= node.ran_as == id && node.host.placed != PlacedMember::Of(id);
+                    (node.ran_as, node.host.placed) = (id, PlacedMember::Of(id));
+                }
             }
             MemberEffect::Promote(id) => {
+                self.promoted_unlocked |= self.lock != Some(index);
                 node.listed = Some((id, false, true));
                 node.host.hash_equal = Some(true);
             }
@@ -156,9 +208,32 @@ impl Reinitialise {
         let anybody = (0..NODES).any(|other| other != index && world.is_healthy(other));
         let cluster =
             if anybody { ClusterSeen::Answers { agree: true, own, others: &others } } else { ClusterSeen::Silent };
-        let seen =
-            MemberSeen { journal: node.journal, cluster, lock, host: node.host, stopped_for: AFTER_STOP, cancel };
+        let (mut journal, mut host) = (node.journal, node.host);
+        if self.broken == Some(Broken::MovesNewDataAside) && host.etcd == MemberEtcd::Stopped {
+            journal.started = None;
+            let is_there = host.placed != PlacedMember::Nothing;
+            host.placed = if is_there { PlacedMember::Unreadable } else { PlacedMember::Nothing };
+        }
+        let seen = MemberSeen {
+            journal,
+            cluster,
+            lock,
+            host,
+            stopped_for: AFTER_STOP,
+            joining_for: Duration::ZERO,
+            failed: None,
+            cancel,
+        };
         match decide_member(&seen) {
+            MemberNext::Wait(MemberWait::Quorum | MemberWait::Lock) | MemberNext::Carry(MemberEffect::TakeLock)
+                if self.broken == Some(Broken::PromotesBlindly)
+                    && node.host.etcd == MemberEtcd::Runs
+                    && node.journal.removing =>
+            {
+                node.listed.map_or(MemberNext::Wait(MemberWait::Quorum), |(id, _, _)| {
+                    MemberNext::Carry(MemberEffect::Promote(id))
+                })
+            }
             MemberNext::Wait(_)
                 if self.broken == Some(Broken::StartsOldAfterRemoval)
                     && node.journal.removing
@@ -181,9 +256,11 @@ impl Model for Reinitialise {
             sick: false,
             wants: index < 2,
             journal: MemberLedger::default(),
+            ran_as: EtcdMemberId(index as u64),
+            added: 0,
             host: MemberHost {
                 etcd: MemberEtcd::Runs,
-                old_data: OldData::InPlace,
+                placed: PlacedMember::Of(EtcdMemberId(index as u64)),
                 manifest_joins: false,
                 snapshot: false,
                 hash_equal: None,
@@ -194,9 +271,13 @@ impl Model for Reinitialise {
             leader: 0,
             lock: None,
             about_to_stop: [false; NODES],
-            sicknesses: 2,
-            lost_leases: if self.slow_stops { 0 } else { 2 },
+            sicknesses: self.faults.sicknesses,
+            lost_leases: if self.slow_stops { 0 } else { self.faults.lost_leases },
             cancels: 1,
+            crashes: self.faults.crashes,
+            disks: self.faults.disks,
+            forgot: false,
+            promoted_unlocked: false,
             old_started_after_removal: false,
             two_away: false,
             quorum_taken: false,
@@ -217,6 +298,16 @@ impl Model for Reinitialise {
                 actions.push(Action::Recover(node));
             } else if world.sicknesses > 0 {
                 actions.push(Action::FallSick(node));
+            }
+        }
+        for node in 0..NODES {
+            let own = &world.nodes[node];
+            if world.crashes > 0 && own.wants {
+                actions.extend([true, false].map(|lease| Action::Crash { node, lease }));
+            }
+            let joins = own.journal.started.is_some() && !own.journal.rejoined;
+            if world.disks > 0 && joins && own.host.etcd == MemberEtcd::Runs {
+                actions.extend([true, false].map(|data| Action::EtcdDies { node, data }));
             }
         }
         if world.lost_leases > 0 && world.lock.is_some() {
@@ -255,6 +346,19 @@ impl Model for Reinitialise {
                 next.nodes[node].sick = true;
             }
             Action::Recover(node) => next.nodes[node].sick = false,
+            Action::Crash { node, lease } => {
+                next.crashes -= 1;
+                next.about_to_stop[node] = false;
+                next.lock = next.lock.filter(|holder| !lease || *holder != node);
+            }
+            Action::EtcdDies { node, data } => {
+                next.disks -= 1;
+                next.nodes[node].host.etcd = MemberEtcd::Stopped;
+                next.nodes[node].host.hash_equal = None;
+                if !data {
+                    next.nodes[node].host.placed = PlacedMember::Nothing;
+                }
+            }
             Action::LoseLease => {
                 next.lost_leases -= 1;
                 next.lock = None;
@@ -270,6 +374,10 @@ impl Model for Reinitialise {
             Property::always("re-initialising takes no quorum away", |_, world: &World| !world.quorum_taken),
             Property::always("data of a removed member is never started", |_, world: &World| {
                 !world.old_started_after_removal
+            }),
+            Property::always("no member is started again without its data", |_, world: &World| !world.forgot),
+            Property::always("no promotion while another may change the members", |_, world: &World| {
+                !world.promoted_unlocked
             }),
             Property::always("it ends, with three voters", |model: &Self, world: &World| {
                 let mut actions = Vec::new();
@@ -291,17 +399,18 @@ impl Model for Reinitialise {
 
 #[test]
 fn two_members_at_once_never_cost_the_quorum() {
-    for slow_stops in [false, true] {
-        let checker = Reinitialise { broken: None, slow_stops }.checker().threads(2).spawn_bfs().join();
-        println!("two of three, slow stops {slow_stops}: {} distinct states", checker.unique_state_count());
+    for (faults, slow_stops) in [(SICK, false), (SICK, true), (CRASH, false), (CRASH, true), (DISK, false)] {
+        let checker = Reinitialise { broken: None, slow_stops, faults }.checker().threads(2).spawn_bfs().join();
+        println!("two of three, {faults:?}, slow stops {slow_stops}: {} distinct states", checker.unique_state_count());
         checker.assert_properties();
     }
 }
 
-fn caught(broken: Broken, slow_stops: bool, by: &'static str) {
-    let checker = Reinitialise { broken: Some(broken), slow_stops }
+fn caught(broken: Broken, slow_stops: bool, faults: Faults, by: &'static str) {
+    let checker = Reinitialise { broken: Some(broken), slow_stops, faults }
         .checker()
         .finish_when(HasDiscoveries::AllOf([by].into()))
+        .timeout(Duration::from_secs(60))
         .spawn_bfs()
         .join();
     let path = checker.discovery(by).unwrap_or_else(|| panic!("{broken:?} was not caught by: {by}"));
@@ -310,17 +419,27 @@ fn caught(broken: Broken, slow_stops: bool, by: &'static str) {
 
 #[test]
 fn doing_without_the_lock_is_caught() {
-    caught(Broken::TakesNoLock, true, "never two members away at once");
+    caught(Broken::TakesNoLock, true, SICK, "never two members away at once");
 }
 
 #[test]
 fn starting_the_old_data_of_a_removed_member_is_caught() {
-    caught(Broken::StartsOldAfterRemoval, false, "data of a removed member is never started");
+    caught(Broken::StartsOldAfterRemoval, false, SICK, "data of a removed member is never started");
 }
 
 #[test]
 fn not_asking_the_others_is_caught() {
-    caught(Broken::AsksNobody, false, "never two members away at once");
+    caught(Broken::AsksNobody, false, SICK, "never two members away at once");
+}
+
+#[test]
+fn taking_new_data_for_old_is_caught() {
+    caught(Broken::MovesNewDataAside, false, DISK, "no member is started again without its data");
+}
+
+#[test]
+fn promoting_without_the_lock_is_caught() {
+    caught(Broken::PromotesBlindly, false, SICK, "no promotion while another may change the members");
 }
 
 #[test]

@@ -1,22 +1,20 @@
 //! A journal is all the memory there is: read back, cut anywhere, or left by a crash anywhere, it leads to the same end.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, dead_code, missing_docs)]
 
-#[path = "world/cluster.rs"]
-mod cluster;
-#[path = "world/model.rs"]
-mod model;
+#[path = "world/world.rs"]
+mod world;
 
 use std::time::Duration;
 
-use cluster::{Fault, NODES, Setting, World};
 use lifeboat_crds::journal::{self, Entry, JOURNAL_FORMAT, Journal, Record};
-use lifeboat_protocol::{Ledger, Next, decide};
-use model::{Action, Restore};
+use lifeboat_protocol::{Ledger, Next, Terms, decide};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use stateright::Model;
+use world::cluster::{Fault, NODES, Setting, World, digest};
+use world::model::{self, Action, Restore};
 
 fn restore(members: usize, separate_wal: bool) -> Restore {
     let setting = Setting { separate_wal, ..Setting::new(members) };
@@ -56,9 +54,9 @@ fn text(entries: &[Entry]) -> Vec<u8> {
     entries.iter().flat_map(|entry| journal::encode(entry).unwrap()).collect()
 }
 
-fn read(bytes: &[u8]) -> (Ledger, usize) {
+fn read(bytes: &[u8], terms: &Terms) -> (Ledger, usize) {
     match journal::decode(bytes).unwrap() {
-        Journal::Entries { entries, good: _ } => (Ledger::replay(&entries), entries.len()),
+        Journal::Entries { entries, good: _ } => (Ledger::replay(&entries, terms).unwrap(), entries.len()),
         Journal::EndedElsewhere { .. } => panic!("another version's"),
     }
 }
@@ -79,15 +77,15 @@ proptest! {
             let Some((action, next)) = some_step(&restore, &world, random, true) else { continue };
             world = next;
             if let Action::SealOrder(0) = action {
-                let restore_id = restore.setting.terms[0].restore_id.clone();
-                entries.push(entry(0, Record::Sealed { restore_id, order_digest: "0".repeat(64).parse().unwrap() }));
+                let restore_id = restore.setting.order.restore_id.clone();
+                entries.push(entry(0, Record::Sealed { restore_id, order_digest: digest(0) }));
             }
             let Action::Look { node: 0, late } = action else { continue };
             let (decision, _) = restore.look(&before, 0, late);
             let Next::Record(record) = decision.next.clone() else { continue };
             entries.push(entry(entries.len(), model::plain(record)));
             let bytes = text(&entries);
-            let (ledger, _) = read(&bytes);
+            let (ledger, _) = read(&bytes, &restore.setting.terms[0]);
             prop_assert_eq!(ledger, world.nodes[0].ledger);
             let marks = world.marks(0);
             let live = decide(&world.observe(&restore.setting, 0, &world.nodes[0].ledger, &marks, false));
@@ -95,7 +93,7 @@ proptest! {
 
             let last = journal::encode(entries.last().unwrap()).unwrap().len();
             let torn = &bytes[..bytes.len() - random.random_range(1..=last)];
-            let (ledger, whole) = read(torn);
+            let (ledger, whole) = read(torn, &restore.setting.terms[0]);
             prop_assert_eq!(whole, entries.len() - 1);
             let marks = before.marks(0);
             prop_assert_eq!(decide(&before.observe(&restore.setting, 0, &ledger, &marks, late)), decision);
@@ -160,7 +158,7 @@ fn carrying_an_effect_out_twice_changes_nothing_more() {
 #[test]
 fn time_that_passed_before_a_restart_counts() {
     let waited = Entry { format: JOURNAL_FORMAT, sequence: 0, elapsed_millis: 5000, record: Record::Waited };
-    assert_eq!(Ledger::replay([&waited]).elapsed, Duration::from_secs(5));
+    assert_eq!(Ledger::sum(std::slice::from_ref(&waited)).elapsed, Duration::from_secs(5));
     let stopped = Entry { record: Record::IntendQuiesced, ..waited };
-    assert_eq!(Ledger::replay([&stopped]).quiesced_at, Some(Duration::from_secs(5)));
+    assert_eq!(Ledger::sum(&[stopped]).quiesced_at, Some(Duration::from_secs(5)));
 }

@@ -1,12 +1,10 @@
 //! Every shipped scenario ends as its file says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
-#[path = "world/cluster.rs"]
-mod cluster;
-#[path = "world/model.rs"]
-mod model;
 #[path = "../examples/simulate/play.rs"]
 mod play;
+#[path = "world/world.rs"]
+mod world;
 
 use std::path::Path;
 

@@ -4,11 +4,9 @@
 //! Every step comes from the shipped `decide`; only hosts, store and time are imagined.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
-#[path = "../../tests/world/cluster.rs"]
-mod cluster;
-#[path = "../../tests/world/model.rs"]
-mod model;
 mod play;
+#[path = "../../tests/world/world.rs"]
+mod world;
 
 use std::process::ExitCode;
 

@@ -4,19 +4,19 @@ use std::fmt::Write;
 
 use lifeboat_crds::journal::Record;
 use lifeboat_crds::mark::Verdict;
-use lifeboat_protocol::next::leave_words;
+use lifeboat_protocol::observed::ControlPlane;
 use lifeboat_protocol::{Next, Wait};
 use serde::Deserialize;
 use stateright::Model;
 
-use super::cluster::{Breach, Fault, NODES, Setting, World};
-use super::model::{Action, Restore};
+use super::world::cluster::{Breach, FAULTS, NODES, Setting, World};
+use super::world::model::{Action, Restore};
 
 /// Rounds after which a scenario that does not end is given up.
 const ROUNDS: usize = 500;
 /// Rounds in which nothing happens, after which time runs out for whoever waits.
 const PATIENCE: usize = 3;
-const WIDTH: usize = 42;
+const WIDTH: usize = 54;
 
 /// A scenario file.
 #[derive(Debug, Deserialize)]
@@ -30,6 +30,15 @@ pub struct Scenario {
     differs: Option<usize>,
     #[serde(default)]
     hold_before_release: bool,
+    /// The WAL lies in a directory of its own.
+    #[serde(default)]
+    separate_wal: bool,
+    /// m0 and m1 both write an order.
+    #[serde(default)]
+    two_starters: bool,
+    /// A start that was decided happens a round later.
+    #[serde(default)]
+    slow_starts: bool,
     #[serde(default)]
     events: Vec<Event>,
     /// How it must end.
@@ -70,22 +79,15 @@ struct Stage {
 /// Plays a scenario; the time line, or why it went otherwise than the file says.
 pub fn play(text: &str) -> Result<String, String> {
     let scenario: Scenario = serde_norway::from_str(text).map_err(|error| error.to_string())?;
-    let mut setting = Setting { differs: scenario.differs, ..Setting::new(scenario.members.clamp(1, NODES)) };
+    let setting = Setting::new(scenario.members.clamp(1, NODES));
+    let mut setting = Setting { differs: scenario.differs, separate_wal: scenario.separate_wal, ..setting };
     for terms in &mut setting.terms {
         terms.hold_before_release = scenario.hold_before_release;
     }
-    let faults = [
-        Fault::Crash,
-        Fault::Away,
-        Fault::LateWrite,
-        Fault::Cancel,
-        Fault::Hand,
-        Fault::PowerOn,
-        Fault::Stray,
-        Fault::Reapply,
-    ];
-    let restore = Restore { symmetric: false, ..Restore::new(setting, &faults.map(|fault| (fault, u8::MAX))) };
-    let world = restore.init_states().remove(0);
+    let (two_starters, slow_starts) = (scenario.two_starters, scenario.slow_starts);
+    let restore = Restore { symmetric: false, two_starters, slow_starts, ..Restore::new(setting, &[]) };
+    let mut world = restore.init_states().remove(0);
+    world.budget = [u8::MAX; FAULTS];
     let mut stage = Stage { restore, world, told: String::new(), round: 0, next_write_errs: [false; NODES] };
     stage.title(&scenario);
     let ending = stage.run(&scenario.events)?;
@@ -119,7 +121,7 @@ impl Stage {
             let moved = self.play_round();
             idle = if moved { 0 } else { idle + 1 };
             if self.world.is_well_ended(&self.restore.setting) && events.peek().is_none() {
-                return Ok(if self.world.bucket.decision == Some(Verdict::Commit) {
+                return Ok(if self.world.ended_by(&self.restore.setting) == Some(Verdict::Commit) {
                     Ending::Committed
                 } else {
                     Ending::RolledBack
@@ -179,28 +181,36 @@ impl Stage {
         for action in [Action::Guard(number), Action::Rejoin(number)] {
             if node >= restore.setting.members && self.try_now(action) {
                 let runs = self.world.nodes[node].host.control_plane;
-                let words = if runs { "starts etcd and API server" } else { "held, or re-initialised" };
+                let words =
+                    if runs != ControlPlane::None { "starts etcd and API server" } else { "held, or re-initialised" };
                 return (true, words.to_owned());
             }
         }
         if node >= restore.setting.members || !self.world.nodes[node].up {
             return (false, if node < restore.setting.members { "(off)".to_owned() } else { String::new() });
         }
+        if restore.two_starters && node < 2 && self.try_now(Action::WriteOrder(number)) {
+            return (true, "writes the order, or its slot".to_owned());
+        }
         if self.try_now(Action::SealOrder(number)) {
             return (true, "seals the order".to_owned());
         }
-        for action in [Action::Ask(number), Action::Testify(number), Action::Judge, Action::TellWord(number)] {
-            if self.world.hand.is_some() && self.try_now(action) {
-                return (true, format!("by hand: {action:?}"));
-            }
+        if let Some(words) = self.by_hand(number) {
+            return (true, words);
         }
-        if self.world.nodes[node].sealed.is_none() {
-            return (false, String::new());
+        if self.world.nodes[node].starting.is_some() && self.try_now(Action::StartNow(number)) {
+            return (true, "it has started".to_owned());
         }
-        let (decision, _) = restore.look(&self.world, node, false);
-        let words = words_of(&decision.next);
+        if !self.world.nodes[node].is_awake() {
+            return (
+                false,
+                if self.world.nodes[node].gone { "(its executor is gone)".to_owned() } else { String::new() },
+            );
+        }
+        // What is shown first is seen by the look that follows; one look says what is done, and is what is printed.
         let publishes = self.publish(node);
-        let writes = matches!(decision.next, Next::Propose(_));
+        let (decision, _) = restore.look(&self.world, node, false);
+        let writes = matches!(decision.next, Next::Propose { verdict: _, reason: _ });
         let errs = writes && std::mem::take(&mut self.next_write_errs[node]);
         let action = if errs {
             Action::LookAndErr { node: number, late: false }
@@ -209,12 +219,25 @@ impl Stage {
         };
         let did = restore.apply(&mut self.world, action);
         self.world.check(&restore.setting);
-        let words = match (publishes, did, errs) {
-            (_, true, true) => format!("{words}: the write errs"),
-            (Some(mark), false, _) => format!("marks {mark}"),
-            (_, _, _) => words,
+        let step = format!("{}{}", words_of(&decision.next), if did && errs { ": the write errs" } else { "" });
+        let words = match publishes {
+            Some(mark) => format!("marks {mark}; {step}"),
+            None => step,
         };
         (did || publishes.is_some(), words)
+    }
+
+    /// What the human who decides by hand does next on a node, in words.
+    fn by_hand(&mut self, node: u8) -> Option<String> {
+        let human = 0;
+        let steps = [
+            (Action::Ask { human, node }, "a human asks for its journal"),
+            (Action::Testify { human, node }, "a human copies its journal"),
+            (Action::Judge(human), "a human judges all journals"),
+            (Action::TellWord { human, node }, "a human tells it the judgement"),
+        ];
+        let begun = !self.world.hands.is_empty();
+        steps.into_iter().find(|(action, _)| begun && self.try_now(*action)).map(|(_, words)| words.to_owned())
     }
 
     /// Does it where it changes anything; says whether it did, and looks for breaches.
@@ -231,17 +254,15 @@ impl Stage {
     /// Writes the mark that is due and not there; its name.
     fn publish(&mut self, node: usize) -> Option<&'static str> {
         let (decision, _) = self.restore.look(&self.world, node, false);
-        let before = self.world.bucket.clone();
-        let restore = self.restore.clone();
-        restore.apply(&mut self.world, Action::Publish(node as u8));
-        decision.mark.filter(|_| self.world.bucket != before).map(|claim| claim.step().as_str())
+        let did = self.try_now(Action::Publish(node as u8));
+        decision.mark.filter(|_| did).map(|claim| claim.step().as_str())
     }
 
     /// Time runs out for the first that waits; true if it made a difference.
     fn time_out(&mut self) -> bool {
         let restore = self.restore.clone();
         for node in 0..restore.setting.members {
-            let is_awake = self.world.nodes[node].up && self.world.nodes[node].sealed.is_some();
+            let is_awake = self.world.nodes[node].is_awake();
             if is_awake && restore.apply(&mut self.world, Action::Look { node: node as u8, late: true }) {
                 let _ = writeln!(self.told, "{:>5}  * the deadline of m{node} passes", self.round);
                 return true;
@@ -265,6 +286,14 @@ impl Stage {
             ["store", "back", "for", name] => Action::Uncut(node(name)?),
             ["cancel", "on", name] => Action::Cancel(node(name)?),
             ["release", name] => Action::Release(node(name)?),
+            ["stray", "on", name] => Action::StrayWaits(node(name)?),
+            ["stray", "gets", "the", "lock", "on", name] => Action::StrayGetsLock(node(name)?),
+            ["API", "server", "comes", "up", "on", name] => Action::ApiComesUp(node(name)?),
+            ["decision", "is", "deleted"] => Action::LoseDecision,
+            ["decision", "is", "overwritten"] => Action::SpoilDecision,
+            ["garbage", "is", "deleted"] => Action::ClearGarbage,
+            ["order", "is", "deleted"] => Action::LoseOrder,
+            ["order", "is", "put", "back"] => Action::PutOrderBack,
             ["decide", "by", "hand"] => Action::AskByHand,
             ["Commit", "lands"] => Action::LandDecision(Verdict::Commit),
             ["Rollback", "lands"] => Action::LandDecision(Verdict::Rollback),
@@ -294,16 +323,18 @@ fn clip(words: &str) -> String {
 
 fn words_of(next: &Next) -> String {
     match next {
-        Next::Record(Record::Left { reason }) => format!("journal: Left ({})", leave_words(*reason)),
+        Next::Record(Record::Left { reason }) => format!("journal: Left ({reason})"),
         Next::Record(Record::Learned { verdict, from }) => format!("journal: Learned {verdict} from {from:?}"),
-        Next::Record(Record::Attempted { verdict }) => format!("journal: Attempted {verdict}"),
+        Next::Record(Record::Attempted { verdict, reason }) => {
+            format!("journal: Attempted {verdict} ({reason})")
+        }
         Next::Record(Record::Ended { restore_id: _, outcome }) => format!("journal: Ended, {outcome:?}"),
         Next::Record(record) => {
             let name = format!("{record:?}");
             format!("journal: {}", name.split([' ', '{']).next().unwrap_or_default())
         }
         Next::Carry(effect) => effect.to_string(),
-        Next::Propose(verdict) => format!("writes decision {verdict}"),
+        Next::Propose { verdict, reason: _ } => format!("writes decision {verdict}"),
         Next::Wait(Wait::Doubt) => "IN DOUBT: the store does not answer".to_owned(),
         Next::Wait(wait) => wait.to_string(),
         Next::Rest(outcome) => format!("done: {outcome:?}"),

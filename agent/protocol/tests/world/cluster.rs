@@ -1,22 +1,23 @@
 //! Three masters and a store, as small as they can be and still go wrong as real ones do.
 //!
-//! Nothing here decides: nodes ask the shipped `decide` and carry out what it says. What is imagined is what hosts do with
-//! effects, how a store answers, and what counts as a breach.
+//! Nothing here decides: nodes ask the shipped `decide` and carry out what it says.
 
-use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use lifeboat_crds::journal::Inodes;
-use lifeboat_crds::mark::{Claim, Outcome, ServedFacts, Verdict};
-use lifeboat_crds::order::{EtcdClusterId, OrderedSafety, RestoreId};
-use lifeboat_protocol::guard::{self, Boot, Guard, GuardSeen, OrderFacts, OrdersSeen};
-use lifeboat_protocol::ledger::{Attempts, Ledger, Phase};
-use lifeboat_protocol::next::{Clients, Effect, Tree};
-use lifeboat_protocol::observed::{
-    DecisionSeen, Etcd, Freshness, HandWord, Host, Locks, Marks, Observed, OrderSeen, Placed, Reading, Side, Staging,
-    Store, Wishes,
+use lifeboat_crds::mark::{Claim, ServedFacts, Verdict};
+use lifeboat_crds::order::{
+    EtcdClusterId, Order, OrderDigest, OrderedBackup, OrderedMember, OrderedRequest, OrderedSafety, OrderedTimeouts,
+    RestoreId,
 };
-use lifeboat_protocol::{Seat, Terms};
+use lifeboat_crds::restore::RestartKubelets;
+use lifeboat_protocol::Terms;
+use lifeboat_protocol::hand::Word;
+use lifeboat_protocol::ledger::Ledger;
+use lifeboat_protocol::next::Effect;
+use lifeboat_protocol::observed::{
+    ControlPlane, Etcd, Failure, Host, Lies, Locks, Marks, Observed, Placed, Side, Staging, Wishes,
+};
 
 /// Masters of the cluster, lost ones included.
 pub const NODES: usize = 3;
@@ -27,7 +28,7 @@ pub const NEW_CLUSTER: EtcdClusterId = EtcdClusterId(2);
 /// Longer than every deadline.
 pub const LATE: Duration = Duration::from_secs(1_000_000);
 const BUMP_TO: i64 = 1_000_000_000;
-const INODES: Inodes = Inodes { old_member: 1, new_member: 2, wal: None };
+pub const INODES: Inodes = Inodes { old_member: 1, new_member: 2, wal: None };
 
 /// What is fixed while a world lives.
 #[derive(Clone, Debug)]
@@ -40,38 +41,69 @@ pub struct Setting {
     pub list_all: bool,
     /// This member's staged data differs, and its staging did not see it.
     pub differs: Option<usize>,
+    /// The order; drafts of it differ in their digest only.
+    pub order: Order,
     /// Terms by seat.
     pub terms: Vec<Terms>,
 }
 
-impl Setting {
-    pub fn new(members: usize) -> Self {
-        let terms = (0..members).map(|seat| Terms {
-            restore_id: RestoreId::new("lifeboat", "model", 1, "ab"),
-            seat: Seat(seat as u8),
-            members,
-            old_cluster_id: OLD_CLUSTER,
-            bump_to: BUMP_TO,
-            safety: (seat == 0).then_some(OrderedSafety::Required),
-            hold_before_release: false,
-            loopback_api_servers: false,
-            restart_kubelet: false,
-            stage: Duration::from_secs(3600),
-            prepare: Duration::from_secs(120),
-            outage: Duration::from_secs(900),
-        });
-        Self { members, separate_wal: false, list_all: true, differs: None, terms: terms.collect() }
-    }
+/// Digest of a draft.
+pub fn digest(draft: u8) -> OrderDigest {
+    format!("{draft:064}").parse().unwrap()
 }
 
-/// What a human who decides by hand has said on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Heard {
-    Nothing,
-    /// That the journal is wanted.
-    Asked,
-    /// What all journals say.
-    Word,
+fn order(members: usize) -> Order {
+    let master = |index: usize| OrderedMember {
+        node_name: format!("m{index}").as_str().into(),
+        name: format!("m{index}"),
+        peer_url: format!("https://m{index}:2380"),
+        version: "3.6.16".to_owned(),
+    };
+    let mut order = Order {
+        restore_id: RestoreId::new("lifeboat", "model", 1, "ab"),
+        request: OrderedRequest {
+            namespace: "lifeboat".to_owned(),
+            name: "model".to_owned(),
+            attempt: 1,
+            nonce: "n".to_owned(),
+            approval_code: String::new(),
+        },
+        cluster: "uid".to_owned(),
+        old_cluster_id: OLD_CLUSTER,
+        members: (0..members).map(master).collect(),
+        lost: (members..NODES).map(master).collect(),
+        lost_quorum_acknowledged: true,
+        backup: OrderedBackup {
+            backup_id: "20261124-020304-0123abcd".parse().unwrap(),
+            cluster: "uid".to_owned(),
+            sha256: "ab".to_owned(),
+            content_hash: "cd".to_owned(),
+            revision: 7,
+        },
+        token: "t".to_owned(),
+        bump_to: BUMP_TO,
+        author: "m0".into(),
+        safety: OrderedSafety::Required,
+        hold_before_release: false,
+        restart_kubelets: RestartKubelets::None,
+        timeouts: OrderedTimeouts { stage_seconds: 3600, outage_seconds: 900 },
+        notices: vec![],
+        loopback_api_servers: false,
+        coordination: "uid/".to_owned(),
+        sealed_keys: Default::default(),
+        time: "2026-11-24T02:03:04Z".parse().unwrap(),
+    };
+    order.request.approval_code = order.approval_terms().code().unwrap();
+    order
+}
+
+impl Setting {
+    pub fn new(members: usize) -> Self {
+        let order = order(members);
+        let of = |member: &OrderedMember| Terms::of(&order, &digest(0), &member.node_name).unwrap();
+        let terms = order.members.iter().map(of).collect();
+        Self { members, separate_wal: false, list_all: true, differs: None, order, terms }
+    }
 }
 
 /// One master.
@@ -89,10 +121,28 @@ pub struct Node {
     pub cut: bool,
     pub cancel: bool,
     pub release: bool,
-    /// What the human who decides has said on this node.
-    pub heard: Heard,
+    /// A human asked for its journal.
+    pub asked: bool,
+    /// What a human told it last.
+    pub word: Option<Word>,
     /// A start that was decided and takes its time.
     pub starting: Option<Effect>,
+    /// What was tried last and failed.
+    pub failure: Option<Failure>,
+    /// What can never be done on this node.
+    pub never: Option<Effect>,
+    /// Its last write to the store came to nothing.
+    pub refused: bool,
+    /// It has nothing left to do, so its executor was removed.
+    pub gone: bool,
+    /// An API server came up by itself.
+    pub meddled: bool,
+    /// A stray process holds the lock of the old data.
+    pub stray_holds: bool,
+    /// Its executor died, and nobody has held the old lock since.
+    pub unlocked: bool,
+    /// Its data volume was replaced.
+    pub new_disk: bool,
     /// A lost master that joined the restored cluster.
     pub rejoined: bool,
     /// Somebody turned a lost master on.
@@ -107,27 +157,97 @@ pub struct Node {
     pub went_back: bool,
 }
 
+impl Node {
+    fn new(takes_part: bool, separate_wal: bool) -> Self {
+        let etcd = if takes_part { Etcd::Full } else { Etcd::Stopped };
+        let wal = separate_wal.then_some(Lies::Old);
+        Self {
+            up: takes_part,
+            sealed: None,
+            ledger: Ledger::default(),
+            host: Host {
+                control_plane: if takes_part { ControlPlane::All } else { ControlPlane::None },
+                etcd,
+                held: false,
+                manifests_saved: false,
+                locks: Locks::default(),
+                strangers: false,
+                placed: Placed { member: Lies::Old, wal },
+                placed_cluster: None,
+                staging: Staging::Absent,
+                inodes: None,
+                safety_taken: false,
+                served: None,
+                tidy: false,
+                kubelet_restarted: false,
+            },
+            open: false,
+            cut: false,
+            cancel: false,
+            release: false,
+            asked: false,
+            word: None,
+            starting: None,
+            failure: None,
+            never: None,
+            refused: false,
+            gone: false,
+            meddled: false,
+            stray_holds: false,
+            unlocked: false,
+            new_disk: false,
+            rejoined: false,
+            powered: false,
+            seals: 0,
+            was_prepared: false,
+            went_forward: false,
+            went_back: false,
+        }
+    }
+
+    /// Its executor is there and looks.
+    pub fn is_awake(&self) -> bool {
+        self.up && self.sealed.is_some() && self.starting.is_none() && !self.gone
+    }
+}
+
 /// The bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Bucket {
     pub away: bool,
     pub order: Option<u8>,
+    /// An order that somebody deleted, and somebody can put back.
+    pub deleted_order: Option<u8>,
     pub slot: Option<u8>,
     pub marks: [Marks; NODES],
     pub decision: Option<Verdict>,
+    /// Something that no member wrote lies in the decision's place.
+    pub garbage: bool,
     /// Somebody without the key wrote marks that say Verified for everybody.
     pub forged: bool,
-    /// Decisions whose write erred and may still land.
-    pub flying: Attempts,
-    /// A mark whose write erred and may still land.
-    pub flying_mark: Option<(u8, Claim)>,
+    pub flying: Flying,
+    /// It lost something.
+    pub has_lost: bool,
+}
+
+/// Writes that erred and may still land.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flying {
+    pub commit: bool,
+    pub rollback: bool,
+    pub mark: Option<(u8, Claim)>,
+    /// By draft.
+    pub orders: [bool; 2],
+    pub slot: Option<u8>,
 }
 
 /// A human with journals in hand.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Hand {
     pub journals: [Option<Ledger>; NODES],
-    pub word: Option<HandWord>,
+    pub word: Option<Word>,
+    /// Nodes that were told it.
+    pub told: [bool; NODES],
 }
 
 /// Everything.
@@ -135,9 +255,9 @@ pub struct Hand {
 pub struct World {
     pub nodes: [Node; NODES],
     pub bucket: Bucket,
-    pub hand: Option<Box<Hand>>,
+    pub hands: Vec<Hand>,
     /// Faults still to come, by [`Fault`].
-    pub budget: [u8; 8],
+    pub budget: [u8; FAULTS],
     /// What must never happen and did, by [`Breach`].
     pub breaches: u16,
 }
@@ -145,12 +265,14 @@ pub struct World {
 /// Kinds of faults that are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A node goes down, or its executor is killed.
+    /// A node goes down, or its executor is killed, in the middle of an effect too.
     Crash,
     /// The store goes away, for one or all.
     Away,
     /// A write errs and lands later.
     LateWrite,
+    /// A write is refused.
+    Refuse,
     /// Somebody cancels.
     Cancel,
     /// Somebody decides by hand.
@@ -161,7 +283,18 @@ pub enum Fault {
     Stray,
     /// The same object is applied again.
     Reapply,
+    /// An effect fails, once or for good.
+    Fail,
+    /// The store loses one object, or somebody deletes or overwrites it.
+    Loss,
+    /// An API server comes up by itself, or the hold goes.
+    Meddle,
+    /// A node's data volume is replaced.
+    NewDisk,
 }
+
+/// How many kinds there are.
+pub const FAULTS: usize = 13;
 
 /// What must never happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,10 +309,13 @@ pub enum Breach {
     TwoOrders,
     WentBackOnADecision,
     HalfExchanged,
+    EndedHeld,
+    ActedBesideApi,
+    StartedBesideStray,
 }
 
 impl Breach {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::ApiOnUndecidedData,
         Self::ApiOnOldBesideNew,
         Self::ApiOnUnequalMember,
@@ -190,6 +326,9 @@ impl Breach {
         Self::TwoOrders,
         Self::WentBackOnADecision,
         Self::HalfExchanged,
+        Self::EndedHeld,
+        Self::ActedBesideApi,
+        Self::StartedBesideStray,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -204,6 +343,9 @@ impl Breach {
             Self::TwoOrders => "one order",
             Self::WentBackOnADecision => "no node goes back on a decision",
             Self::HalfExchanged => "no etcd on a half-exchanged directory",
+            Self::EndedHeld => "no node ends with its services held or not started",
+            Self::ActedBesideApi => "no step to a decision while an API server runs beside undecided data",
+            Self::StartedBesideStray => "nothing is started or exchanged beside a stray that holds the old data",
         }
     }
 }
@@ -211,45 +353,9 @@ impl Breach {
 impl World {
     /// A healthy cluster of three, an order in the active slot, nobody has seen it yet.
     pub fn new(setting: &Setting) -> Self {
-        let node = |index: usize| {
-            let takes_part = index < setting.members;
-            let etcd = if takes_part { Etcd::Full } else { Etcd::Stopped };
-            let wal = setting.separate_wal.then_some(Side::Old);
-            Node {
-                up: takes_part,
-                sealed: None,
-                ledger: Ledger::default(),
-                host: Host {
-                    control_plane: takes_part,
-                    etcd,
-                    held: false,
-                    manifests_saved: false,
-                    locks: Locks::default(),
-                    strangers: false,
-                    placed: Placed { member: Side::Old, wal },
-                    staging: Staging::Absent,
-                    inodes: None,
-                    safety_taken: false,
-                    served: None,
-                    tidy: false,
-                    kubelet_restarted: false,
-                },
-                open: false,
-                cut: false,
-                cancel: false,
-                release: false,
-                heard: Heard::Nothing,
-                starting: None,
-                rejoined: false,
-                powered: false,
-                seals: 0,
-                was_prepared: false,
-                went_forward: false,
-                went_back: false,
-            }
-        };
+        let node = |index: usize| Node::new(index < setting.members, setting.separate_wal);
         let bucket = Bucket { order: Some(0), slot: Some(0), ..Bucket::default() };
-        Self { nodes: [node(0), node(1), node(2)], bucket, hand: None, budget: [0; 8], breaches: 0 }
+        Self { nodes: [node(0), node(1), node(2)], bucket, hands: vec![], budget: [0; FAULTS], breaches: 0 }
     }
 
     pub fn breach(&mut self, breach: Breach) {
@@ -260,15 +366,15 @@ impl World {
         self.breaches & (1 << breach as u16) != 0
     }
 
+    pub fn left(&self, fault: Fault) -> bool {
+        self.budget[fault as usize] > 0
+    }
+
     pub fn spend(&mut self, fault: Fault) -> bool {
         let left = &mut self.budget[fault as usize];
         let may = *left > 0;
         *left = left.saturating_sub(1);
         may
-    }
-
-    pub fn reaches_store(&self, index: usize) -> bool {
-        !self.bucket.away && !self.nodes[index].cut
     }
 
     /// Nodes whose etcd runs on this data.
@@ -277,7 +383,7 @@ impl World {
         self.nodes.iter().filter(runs).count()
     }
 
-    fn has_quorum(&self, setting: &Setting, side: Side) -> bool {
+    pub fn has_quorum(&self, setting: &Setting, side: Side) -> bool {
         let voters = match side {
             Side::Old => NODES,
             Side::New => setting.members,
@@ -290,45 +396,30 @@ impl World {
         ServedFacts { cluster_id: NEW_CLUSTER, revision: BUMP_TO, compact_revision: BUMP_TO, hash }
     }
 
+    /// Cluster id in the data in place.
+    pub fn placed_cluster(&self, index: usize) -> Option<EtcdClusterId> {
+        let node = &self.nodes[index];
+        match node.host.placed.member {
+            _ if node.new_disk => None,
+            Lies::Old => Some(OLD_CLUSTER),
+            Lies::New => Some(NEW_CLUSTER),
+            Lies::Unknown => None,
+        }
+    }
+
     /// What node `index` sees of itself.
     pub fn host(&self, setting: &Setting, index: usize) -> Host {
         let host = self.nodes[index].host;
         let serves = host.etcd == Etcd::Alone && self.has_quorum(setting, Side::New);
-        Host { served: serves.then(|| self.facts(setting, index)), ..host }
-    }
-
-    /// Authentic marks under the order that node `index` sealed.
-    pub fn marks(&self, index: usize) -> [Marks; NODES] {
-        let mut marks = self.bucket.marks;
-        for (node, marks) in self.nodes.iter().zip(&mut marks) {
-            if node.sealed != self.nodes[index].sealed {
-                *marks = Marks::default();
-            }
-        }
-        marks
-    }
-
-    pub fn reading<'m>(&self, index: usize, marks: &'m [Marks]) -> Store<'m> {
-        if !self.reaches_store(index) {
-            return Store::Silent;
-        }
-        let order = match self.bucket.order {
-            None => OrderSeen::Missing,
-            order if order == self.nodes[index].sealed => OrderSeen::Sealed,
-            Some(_) => OrderSeen::Other,
-        };
-        let decision = self.bucket.decision.map_or(DecisionSeen::Absent, DecisionSeen::Made);
-        Store::Answers(Reading { order, decision, marks })
+        // While WAL and member are of two clusters there is no saying which it is.
+        let is_one = host.placed.is(Side::Old) || host.placed.is(Side::New);
+        let placed_cluster = self.placed_cluster(index).filter(|_| is_one);
+        Host { served: serves.then(|| self.facts(setting, index)), placed_cluster, ..host }
     }
 
     pub fn wishes(&self, index: usize) -> Wishes {
         let node = &self.nodes[index];
-        Wishes {
-            cancel: node.cancel,
-            release: node.release,
-            surrender: node.heard == Heard::Asked,
-            hand: self.hand.as_ref().and_then(|hand| hand.word).filter(|_| node.heard == Heard::Word),
-        }
+        Wishes { cancel: node.cancel, release: node.release, surrender: node.asked, hand: node.word }
     }
 
     pub fn lost_answers(&self, setting: &Setting) -> bool {
@@ -352,265 +443,8 @@ impl World {
             lost_answers: self.lost_answers(setting),
             elapsed: if late { LATE } else { Duration::ZERO },
             wishes: self.wishes(index),
-            failure: None,
+            failure: self.nodes[index].failure,
+            refused: self.nodes[index].refused,
         }
-    }
-
-    /// A mark lands. Each step is an object of its own.
-    pub fn land(&mut self, index: usize, claim: Claim) {
-        let marks = &mut self.bucket.marks[index];
-        match claim {
-            Claim::Staged => marks.staged = Some(Freshness::Fresh),
-            Claim::Safety { taken: _ } => marks.safety = true,
-            Claim::Prepared => marks.prepared = true,
-            Claim::Served { facts } => marks.served = Some(facts),
-            Claim::Verified => marks.verified = true,
-            Claim::Left => marks.left = true,
-            Claim::Ended { outcome } => marks.ended = Some(outcome),
-        }
-    }
-
-    /// A decision lands, unless one is there.
-    pub fn decide(&mut self, verdict: Verdict) {
-        self.bucket.decision = self.bucket.decision.or(Some(verdict));
-    }
-
-    /// What an effect does to a host; false where it cannot be done now.
-    pub fn carry(&mut self, setting: &Setting, index: usize, effect: Effect) -> bool {
-        let reaches_store = self.reaches_store(index);
-        let node = &mut self.nodes[index];
-        let host = &mut node.host;
-        match effect {
-            Effect::Stage | Effect::TakeSafetyBackup if !reaches_store => return false,
-            Effect::Stage => {
-                host.staging = Staging::Proven;
-                host.inodes = Some(INODES);
-            }
-            Effect::TakeSafetyBackup => host.safety_taken = true,
-            Effect::DiscardStaging => {
-                let is_old = host.placed.is(Side::Old);
-                host.staging = Staging::Absent;
-                host.inodes = None;
-                host.locks.new = false;
-                if !is_old {
-                    self.breach(Breach::OldDataChanged);
-                }
-            }
-            Effect::SaveManifests => host.manifests_saved = true,
-            Effect::Hold => host.held = true,
-            Effect::StopControlPlane => host.control_plane = false,
-            Effect::StopEtcd => {
-                host.etcd = Etcd::Stopped;
-                host.tidy = false;
-                node.open = false;
-            }
-            Effect::EndStrangers => host.strangers = false,
-            Effect::TakeLocks => host.locks = Locks { old: true, new: true },
-            Effect::LockOld => host.locks.old = true,
-            Effect::Exchange { tree, to } => {
-                match tree {
-                    Tree::Member => host.placed.member = to,
-                    Tree::Wal => host.placed.wal = Some(to),
-                }
-                let (forward, is_new) = (to == Side::New, host.placed.is(Side::New));
-                node.was_prepared |= is_new;
-                let reversed = forward && node.went_back;
-                node.went_back |= !forward;
-                if reversed {
-                    self.breach(Breach::WentBackOnADecision);
-                }
-            }
-            Effect::StartAlone { clients } => {
-                host.locks.new = false;
-                host.etcd = Etcd::Alone;
-                node.open = clients == Clients::Configured;
-                self.started(setting, index);
-            }
-            Effect::Tidy => host.tidy = true,
-            Effect::StartAll => {
-                if host.placed.is(Side::New) {
-                    host.locks.new = false;
-                } else {
-                    host.locks.old = false;
-                }
-                host.held = false;
-                node.open = true;
-                self.start_everything(setting, index);
-            }
-            Effect::RestartKubelet => host.kubelet_restarted = true,
-        }
-        true
-    }
-
-    /// etcd and control plane start on whatever lies in place.
-    pub fn start_everything(&mut self, setting: &Setting, index: usize) {
-        let node = &mut self.nodes[index];
-        node.host.control_plane = true;
-        node.host.etcd = Etcd::Full;
-        let was_stopped = node.ledger.quiesced_at.is_some();
-        if node.host.placed.is(Side::New) {
-            node.went_forward = true;
-        } else if was_stopped {
-            node.went_back = true;
-        }
-        self.started(setting, index);
-    }
-
-    fn started(&mut self, setting: &Setting, index: usize) {
-        let (node, ledger) = (&self.nodes[index], self.nodes[index].ledger);
-        let placed = node.host.placed;
-        let all_prepared = self.nodes[..setting.members].iter().all(|node| node.was_prepared);
-        let (went_back, rejoined) = (node.went_back, node.rejoined);
-        let may_run_old = ledger.quiesced_at.is_none()
-            || ledger.left.is_some()
-            || ledger.ended == Some(Outcome::RolledBack)
-            || ledger.learned.is_some_and(|(verdict, _)| verdict == Verdict::Rollback);
-        if !placed.is(Side::New) && !placed.is(Side::Old) {
-            self.breach(Breach::HalfExchanged);
-        }
-        if placed.is(Side::New) && !rejoined && !all_prepared {
-            self.breach(Breach::NewDataBeforeAllPrepared);
-        }
-        if placed.is(Side::New) && went_back {
-            self.breach(Breach::WentBackOnADecision);
-        }
-        if placed.is(Side::Old) && !may_run_old {
-            self.breach(Breach::OldDataChanged);
-        }
-    }
-
-    /// A node loses power, or its executor dies (`only_executor`).
-    pub fn crash(&mut self, index: usize, only_executor: bool) {
-        let node = &mut self.nodes[index];
-        node.host.locks = Locks::default();
-        node.starting = None;
-        if !only_executor {
-            node.up = false;
-            node.host.strangers = false;
-            node.host.tidy = false;
-            node.host.control_plane = false;
-            node.host.etcd = Etcd::Stopped;
-            node.open = false;
-        }
-    }
-
-    /// A node comes up: the executor first, then whatever it does not hold.
-    pub fn boot(&mut self, setting: &Setting, index: usize) {
-        self.nodes[index].up = true;
-        match guard::at_boot(&self.nodes[index].ledger) {
-            Boot::HoldAll => self.nodes[index].host.held = true,
-            Boot::Clear => self.start_everything(setting, index),
-        }
-    }
-
-    /// What the guard of a lost master says. `silent_peers` is a broken variant's network.
-    pub fn guard(&self, setting: &Setting, index: usize) -> Guard {
-        let own = if self.nodes[index].host.placed.is(Side::New) { NEW_CLUSTER } else { OLD_CLUSTER };
-        let order = OrderFacts {
-            old_cluster: OLD_CLUSTER,
-            names_me_lost: true,
-            decision: self.bucket.decision,
-            has_journal: false,
-        };
-        let orders = [order];
-        let answers = |node: &&Node| node.up && node.host.etcd != Etcd::Stopped;
-        let cluster = |node: &Node| if node.host.placed.is(Side::New) { NEW_CLUSTER } else { OLD_CLUSTER };
-        let peers: Vec<_> = self.nodes[..setting.members].iter().filter(answers).map(cluster).collect();
-        let orders = if self.reaches_store(index) {
-            OrdersSeen::Answers(if self.bucket.order.is_some() { &orders } else { &[] })
-        } else {
-            OrdersSeen::Silent(guard::STORE_PATIENCE)
-        };
-        guard::decide_guard(&GuardSeen { own_cluster: Some(own), orders, peers: &peers, ended_by_hand: false })
-    }
-
-    fn api_reaches(&self, setting: &Setting, index: usize, side: Side) -> bool {
-        let node = &self.nodes[index];
-        let own = node.host.etcd != Etcd::Stopped && node.host.placed.is(side);
-        let serves = |other: &Node| {
-            other.up
-                && other.host.placed.is(side)
-                && (other.host.etcd == Etcd::Full || (other.host.etcd == Etcd::Alone && other.open))
-        };
-        let any = own || (setting.list_all && self.nodes.iter().any(serves));
-        node.up && node.host.control_plane && any && self.has_quorum(setting, side)
-    }
-
-    /// Looks for what must never be.
-    pub fn check(&mut self, setting: &Setting) {
-        let members = &self.nodes[..setting.members];
-        let reached = |side| (0..NODES).any(|index| self.api_reaches(setting, index, side));
-        let (new, old) = (reached(Side::New), reached(Side::Old));
-        let learned = |node: &Node, verdict| node.ledger.learned.is_some_and(|(learned, _)| learned == verdict);
-        let is_committed =
-            self.bucket.decision == Some(Verdict::Commit) || members.iter().any(|node| learned(node, Verdict::Commit));
-        let may_go_back =
-            |node: &Node| !node.ledger.in_doubt || node.ledger.left.is_some() || learned(node, Verdict::Rollback);
-        let undecided = new && (!is_committed || members.iter().any(may_go_back));
-        let unequal = setting.differs.is_some()
-            && members.iter().any(|node| node.up && node.host.control_plane && node.host.placed.is(Side::New));
-        let forward = members.iter().any(|node| node.went_forward || learned(node, Verdict::Commit));
-        let back =
-            members.iter().any(|node| node.went_back || node.ledger.left.is_some() || learned(node, Verdict::Rollback));
-        let reversed = members.iter().any(|node| node.went_forward && node.went_back);
-        let mut sealed = members.iter().filter_map(|node| node.sealed);
-        let first = sealed.next();
-        let breaches = [
-            (undecided, Breach::ApiOnUndecidedData),
-            (new && old, Breach::ApiOnOldBesideNew),
-            (unequal, Breach::ApiOnUnequalMember),
-            (forward && back, Breach::BothDecisionsObeyed),
-            (members.iter().any(|node| node.seals > 1), Breach::SecondRun),
-            (sealed.any(|tag| Some(tag) != first), Breach::TwoOrders),
-            (reversed, Breach::WentBackOnADecision),
-        ];
-        for (holds, breach) in breaches {
-            if holds {
-                self.breach(breach);
-            }
-        }
-    }
-
-    /// Seats 1 and 2 differ in nothing but their number; of two worlds that are the same but for it, takes one.
-    pub fn sort(&mut self) {
-        let key = |index: usize| {
-            let mut hasher = std::collections::hash_map::DefaultHasher::new();
-            let flying =
-                self.bucket.flying_mark.filter(|(node, _)| usize::from(*node) == index).map(|(_, claim)| claim);
-            let journal = self.hand.as_ref().map(|hand| hand.journals[index]);
-            (&self.nodes[index], self.bucket.marks[index], flying, journal).hash(&mut hasher);
-            hasher.finish()
-        };
-        if key(2) < key(1) {
-            self.nodes.swap(1, 2);
-            self.bucket.marks.swap(1, 2);
-            self.bucket.flying_mark = self.bucket.flying_mark.map(|(node, claim)| match node {
-                0 => (0, claim),
-                other => (3 - other, claim),
-            });
-            if let Some(hand) = self.hand.as_mut() {
-                hand.journals.swap(1, 2);
-            }
-        }
-    }
-
-    /// Every node up, done, and running the same data; lost ones that were turned on too.
-    pub fn is_well_ended(&self, setting: &Setting) -> bool {
-        let Phase::Over(outcome) = self.nodes[0].ledger.phase() else { return false };
-        let side = match outcome {
-            Outcome::Committed => Side::New,
-            Outcome::RolledBack => Side::Old,
-        };
-        let runs = |node: &Node| {
-            node.up && node.host.control_plane && node.host.etcd == Etcd::Full && node.host.placed.is(side)
-        };
-        let (members, lost) = self.nodes.split_at(setting.members);
-        let verdict = match outcome {
-            Outcome::Committed => Verdict::Commit,
-            Outcome::RolledBack => Verdict::Rollback,
-        };
-        members.iter().all(|node| node.ledger.ended == Some(outcome) && runs(node))
-            && lost.iter().all(|node| !node.powered || runs(node))
-            && self.bucket.decision == Some(verdict)
     }
 }

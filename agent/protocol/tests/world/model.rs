@@ -1,44 +1,21 @@
 //! The model: every order in which three nodes, a store, humans and faults can act, for `stateright` to explore.
-//!
-//! Deliberately broken variants live here and nowhere else: they bend what a node sees or does around the shipped
-//! `decide`, which knows nothing of them.
 
 use std::time::Duration;
 
-use lifeboat_crds::journal::{LeaveReason, Record, Source};
-use lifeboat_crds::mark::{Claim, Verdict};
-use lifeboat_crds::order::{ActiveSlot, OrderDigest};
+use lifeboat_crds::journal::{Record, Source};
+use lifeboat_crds::mark::{MarkStep, Reason, Verdict};
+use lifeboat_crds::order::ActiveSlot;
+use lifeboat_protocol::Next;
 use lifeboat_protocol::guard::{Guard, HoldReason};
-use lifeboat_protocol::hand::{self, Judgement};
 use lifeboat_protocol::ledger::{Ledger, Phase};
-use lifeboat_protocol::next::{Clients, Effect};
-use lifeboat_protocol::observed::{Etcd, HandWord, Marks, Placed, Side};
-use lifeboat_protocol::start::{self, Seal, SealSeen, Start, StartSeen};
-use lifeboat_protocol::{Decision, Next, decide};
+use lifeboat_protocol::next::{Effect, Tree};
+use lifeboat_protocol::observed::{ControlPlane, DecisionSeen, Etcd, Failure, Freshness, Lies, Marks, Placed, Side};
+use lifeboat_protocol::start::{self, Approved, OrderThere, Seal, SealSeen, SlotSeen, SlotState, Start, StartSeen};
 use stateright::{Model, Property};
 
-use super::cluster::{Breach, Fault, Hand, Heard, NODES, Setting, World};
-
-/// A way to get it wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Broken {
-    CommitByQuorum,
-    LeavesInDoubt,
-    ReleasesBothLocks,
-    ObeysBeforeJournal,
-    NoNodeKnows,
-    TwoAuthors,
-    GuardIgnoresUndecided,
-    JournalOnRootDisk,
-    BelievesItsWrite,
-    AttemptNotJournaled,
-    HandWithoutSurrender,
-    BelievesForgedMarks,
-    OpenWhileUndecided,
-    ServesBeforeAllPrepared,
-    ComparesNothing,
-    RunsAgain,
-}
+use super::broken::Broken;
+use super::calm::Calm;
+use super::cluster::{Breach, Fault, NODES, Setting, World, digest};
 
 /// What is explored.
 #[derive(Clone, Debug)]
@@ -52,19 +29,43 @@ pub struct Restore {
     pub forged: bool,
     /// What was decided to be started is started later, when the world has moved on.
     pub slow_starts: bool,
+    /// What is held stops by itself, at any moment.
+    pub drains: bool,
     /// Steps of one node that no other can see are not interleaved with the others' (faults of that node still are).
     pub eager: bool,
-    /// The story begins when every member waits for the decision: where humans come in.
-    pub from_doubt: bool,
+    /// Where the story begins.
+    pub from: From,
+    /// What has happened then.
+    pub begun_by: Vec<Action>,
     /// Members that differ in nothing but their number are taken for each other.
     pub symmetric: bool,
     pub broken: Option<Broken>,
+    /// Only this breach is looked for, so that a story goes on after others.
+    pub only: Option<Breach>,
+    /// Where it ends once faults have stopped.
+    pub calm: Calm,
+    /// The same when the humans have walked away.
+    pub calm_alone: Calm,
+}
+
+/// Where a story begins: nothing goes wrong until every member is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// The order lies in the store.
+    Order,
+    /// The restored etcd is about to be started.
+    Serving,
+    /// Only the decision counts.
+    Doubt,
 }
 
 /// One thing that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     WriteOrder(u8),
+    WriteOrderAndErr(u8),
+    LandOrder(u8),
+    LandSlot,
     SealOrder(u8),
     /// A node looks and does what `decide` says; late: after every deadline.
     Look {
@@ -76,47 +77,88 @@ pub enum Action {
         node: u8,
         late: bool,
     },
+    /// The same, and the decision it writes is refused.
+    LookRefused(u8),
+    /// The same, and the effect fails.
+    LookFails {
+        node: u8,
+        for_good: bool,
+    },
+    /// The same, and the executor dies in the middle of it.
+    DieHalfway(u8),
     StartNow(u8),
     Publish(u8),
     /// The mark it writes errs and may land later.
     PublishAndErr(u8),
+    PublishRefused(u8),
     LandMark,
     LandDecision(Verdict),
     PowerOff(u8),
     KillExecutor(u8),
     Boot(u8),
     BootWithNewRootDisk(u8),
+    Drain(u8),
     StoreAway,
     StoreBack,
     Cut(u8),
     Uncut(u8),
+    /// Others have not heard of this node lately.
+    GoStale(u8),
+    LoseDecision,
+    SpoilDecision,
+    ClearGarbage,
+    LoseOrder,
+    PutOrderBack,
+    LoseMark {
+        node: u8,
+        step: u8,
+    },
     Cancel(u8),
     Release(u8),
     AskByHand,
-    Ask(u8),
-    Testify(u8),
-    Judge,
-    TellWord(u8),
+    Ask {
+        human: u8,
+        node: u8,
+    },
+    Testify {
+        human: u8,
+        node: u8,
+    },
+    Judge(u8),
+    GiveBack(u8),
+    TellWord {
+        human: u8,
+        node: u8,
+    },
     TurnOnLost(u8),
     Guard(u8),
     Rejoin(u8),
     StrayWaits(u8),
     StrayGetsLock(u8),
+    ApiComesUp(u8),
+    HoldGoes(u8),
+    ReplaceDisk(u8),
+    Reapply(u8),
 }
 
 impl Restore {
     pub fn new(setting: Setting, faults: &[(Fault, u8)]) -> Self {
-        let faults = faults.to_vec();
+        let (faults, drains) = (faults.to_vec(), setting.members < NODES);
         Self {
             setting,
             faults,
             two_starters: false,
             forged: false,
             slow_starts: false,
+            drains,
             eager: true,
-            from_doubt: false,
+            from: From::Order,
+            begun_by: vec![],
             symmetric: true,
             broken: None,
+            only: None,
+            calm: Calm::new(true),
+            calm_alone: Calm::new(false),
         }
     }
 
@@ -124,70 +166,12 @@ impl Restore {
         Self { broken: Some(broken), symmetric: false, ..self }
     }
 
-    fn is(&self, broken: Broken) -> bool {
+    pub fn is(&self, broken: Broken) -> bool {
         self.broken == Some(broken)
     }
 
-    fn digest(draft: u8) -> OrderDigest {
-        format!("{draft:064}").parse().unwrap()
-    }
-
     fn slot(&self, draft: u8) -> ActiveSlot {
-        ActiveSlot {
-            number: 0,
-            restore_id: self.setting.terms[0].restore_id.clone(),
-            order_digest: Self::digest(draft),
-        }
-    }
-
-    /// What the node decides, bent where a broken variant says so; and the ledger it was decided by.
-    pub fn look(&self, world: &World, index: usize, late: bool) -> (Decision, Ledger) {
-        let ledger = world.nodes[index].ledger;
-        let marks = self.bend_marks(world, index);
-        let decide_by = |ledger: &Ledger| decide(&world.observe(&self.setting, index, ledger, &marks, late));
-        let mut decision = decide_by(&ledger);
-        match (self.broken, &decision.next) {
-            (Some(Broken::LeavesInDoubt), Next::Wait(_)) if late && ledger.phase() == Phase::InDoubt => {
-                decision.next = Next::Record(Record::Left { reason: LeaveReason::DeadlineExceeded });
-            }
-            (Some(Broken::ObeysBeforeJournal), Next::Record(record @ Record::Learned { verdict: _, from: _ })) => {
-                let virtual_ledger = ledger.with(record, Duration::ZERO);
-                return (decide_by(&virtual_ledger), virtual_ledger);
-            }
-            (Some(Broken::AttemptNotJournaled), Next::Record(Record::Attempted { verdict })) => {
-                decision.next = Next::Propose(*verdict);
-            }
-            (Some(Broken::OpenWhileUndecided), Next::Carry(Effect::StartAlone { clients: _ })) => {
-                decision.next = Next::Carry(Effect::StartAlone { clients: Clients::Configured });
-            }
-            _ => {}
-        }
-        (decision, ledger)
-    }
-
-    fn bend_marks(&self, world: &World, index: usize) -> [Marks; NODES] {
-        let mut marks = world.marks(index);
-        let members = &mut marks[..self.setting.members];
-        let quorum = members.len() / 2 + 1;
-        match self.broken {
-            Some(Broken::BelievesForgedMarks) if world.bucket.forged => {
-                members.iter_mut().for_each(|marks| marks.verified = true);
-            }
-            Some(Broken::CommitByQuorum) if members.iter().filter(|marks| marks.verified).count() >= quorum => {
-                members.iter_mut().for_each(|marks| marks.verified = true);
-            }
-            Some(Broken::ServesBeforeAllPrepared)
-                if members.iter().filter(|marks| marks.prepared).count() >= quorum =>
-            {
-                members.iter_mut().for_each(|marks| marks.prepared = true);
-            }
-            Some(Broken::ComparesNothing) => {
-                let own = world.facts(&self.setting, index);
-                members.iter_mut().filter(|marks| marks.served.is_some()).for_each(|marks| marks.served = Some(own));
-            }
-            _ => {}
-        }
-        marks
+        ActiveSlot { number: 0, restore_id: self.setting.order.restore_id.clone(), order_digest: digest(draft) }
     }
 
     fn act(&self, world: &mut World, index: usize, late: bool, errs: bool) -> bool {
@@ -195,23 +179,51 @@ impl Restore {
             return false;
         }
         let (decision, _) = self.look(world, index, late);
+        let acts = matches!(
+            decision.next,
+            Next::Propose { verdict: _, reason: _ }
+                | Next::Record(Record::Attempted { verdict: _, reason: _ } | Record::IntendVerified)
+        );
+        if acts && world.nodes[index].meddled && world.nodes[index].ledger.ended.is_none() {
+            world.breach(Breach::ActedBesideApi);
+        }
+        let before = world.nodes[index].clone();
         let node = &mut world.nodes[index];
         match decision.next {
             Next::Record(record) if !errs => {
-                node.ledger = node.ledger.with(&plain(record), Duration::ZERO);
-                true
+                node.ledger = node.ledger.with(&plain(record.clone()), Duration::ZERO);
+                (node.failure, node.refused) = (None, false);
+                match record {
+                    Record::Surrendered => node.asked = false,
+                    Record::Resumed => node.word = None,
+                    _ => {}
+                }
+                *node != before
             }
             Next::Carry(effect) if !errs => {
+                if node.never == Some(effect) {
+                    node.refused = false;
+                    node.failure = Some(Failure { effect, permanent: true });
+                    return *node != before;
+                }
                 let is_start = matches!(effect, Effect::StartAlone { clients: _ } | Effect::StartAll);
                 if self.slow_starts && is_start {
-                    node.starting = Some(effect);
+                    (node.starting, node.failure) = (Some(effect), None);
                     return true;
                 }
                 self.carry(world, index, effect)
             }
-            Next::Propose(verdict) => {
+            Next::Propose { verdict, reason: _ } => {
                 self.propose(world, index, verdict, errs);
                 true
+            }
+            Next::Wait(_) if !errs => {
+                node.refused = false;
+                *node != before
+            }
+            Next::Rest(_) if !errs => {
+                node.gone = true;
+                *node != before
             }
             Next::Record(_) | Next::Carry(_) | Next::Wait(_) | Next::Rest(_) => false,
         }
@@ -219,6 +231,9 @@ impl Restore {
 
     fn carry(&self, world: &mut World, index: usize, effect: Effect) -> bool {
         let done = world.carry(&self.setting, index, effect);
+        if done {
+            (world.nodes[index].failure, world.nodes[index].refused) = (None, false);
+        }
         let alone = matches!(effect, Effect::StartAlone { clients: _ });
         if alone && self.is(Broken::ReleasesBothLocks) {
             world.nodes[index].host.locks.old = false;
@@ -235,59 +250,115 @@ impl Restore {
         } else {
             world.decide(verdict);
         }
+        world.nodes[index].refused = errs;
         if self.is(Broken::BelievesItsWrite) {
             let learned = Record::Learned { verdict, from: Source::Store };
-            world.nodes[index].ledger = world.nodes[index].ledger.with(&learned, Duration::ZERO);
+            let node = &mut world.nodes[index];
+            node.ledger = node.ledger.with(&learned, Duration::ZERO).with(&Record::IntendObeyed, Duration::ZERO);
         }
     }
 
     fn publish(&self, world: &mut World, index: usize, errs: bool) -> bool {
         let (decision, _) = self.look(world, index, false);
         let Some(claim) = decision.mark else { return false };
+        let before = world.bucket.marks;
         if errs {
-            world.bucket.flying_mark = Some((index as u8, claim));
-        } else {
-            world.land(index, claim);
+            world.bucket.flying.mark = Some((index as u8, claim));
+            world.nodes[index].refused = true;
+            return true;
         }
-        true
+        world.land(index, claim);
+        let was_refused = std::mem::take(&mut world.nodes[index].refused);
+        world.bucket.marks != before || was_refused
     }
 
-    fn write_order(&self, world: &mut World, index: usize) -> bool {
-        if self.is(Broken::TwoAuthors) {
-            world.bucket.order = world.bucket.order.or(Some(index as u8));
-            world.bucket.slot = world.bucket.slot.or(Some(index as u8));
-            return self.seal(world, index, index as u8);
+    fn fails(&self, world: &mut World, index: usize, for_good: bool) -> bool {
+        let (decision, _) = self.look(world, index, false);
+        let Next::Carry(effect) = decision.next else { return false };
+        // Only what is on the way forward may fail for good: nothing could end well where the old data cannot be put back.
+        let forward = matches!(
+            effect,
+            Effect::Stage
+                | Effect::TakeSafetyBackup
+                | Effect::StartAlone { clients: _ }
+                | Effect::Exchange { tree: Tree::Member | Tree::Wal, to: Side::New }
+                | Effect::Tidy
+        );
+        if for_good && !forward {
+            return false;
         }
-        let (order, slot) = (world.bucket.order.map(Self::digest), world.bucket.slot.map(|draft| self.slot(draft)));
+        let node = &mut world.nodes[index];
+        node.refused = false;
+        node.failure = Some(Failure { effect, permanent: for_good });
+        node.never = if for_good { Some(effect) } else { node.never };
+        world.spend(Fault::Fail)
+    }
+
+    fn die_halfway(&self, world: &mut World, index: usize) -> bool {
+        let (decision, _) = self.look(world, index, false);
+        let Next::Carry(effect) = decision.next else { return false };
+        let died = world.carry_half(&self.setting, index, effect);
+        world.crash(index, true);
+        died && world.spend(Fault::Crash)
+    }
+
+    fn write_order(&self, world: &mut World, index: usize, errs: bool) -> bool {
+        let own = index as u8;
+        if self.is(Broken::TwoAuthors) {
+            if world.nodes[index].sealed.is_some() {
+                return false;
+            }
+            world.bucket.order = world.bucket.order.or(Some(own));
+            world.bucket.slot = world.bucket.slot.or(Some(own));
+            return self.seal(world, index, own);
+        }
+        let request = &self.setting.order.request;
+        let approved = Approved { nonce: request.nonce.clone(), code: request.approval_code.clone() };
+        let found = world.bucket.order.map(digest);
+        let slots: Vec<_> = world
+            .bucket
+            .slot
+            .map(|_| SlotSeen { number: 0, restore_id: &self.setting.order.restore_id, state: SlotState::Active })
+            .into_iter()
+            .collect();
         let next = start::decide_start(&StartSeen {
-            id: &self.setting.terms[0].restore_id,
-            order: order.as_ref(),
-            slot: slot.as_ref(),
-            slot_is_over: false,
+            id: &self.setting.order.restore_id,
+            approved: &approved,
+            order: match &found {
+                None => OrderThere::None,
+                Some(digest) => OrderThere::Authentic { digest, approved: &approved },
+            },
+            slots: &slots,
             already_ran: world.nodes[index].sealed.is_some(),
         });
+        let bucket = &mut world.bucket;
         match next {
-            Start::CreateOrder => world.bucket.order = Some(index as u8),
-            Start::CreateSlot(_) => world.bucket.slot = world.bucket.order,
+            Start::CreateOrder if errs => bucket.flying.orders[index] = true,
+            Start::CreateOrder => bucket.order = Some(own),
+            Start::CreateSlot(_) if errs => bucket.flying.slot = bucket.order,
+            Start::CreateSlot(_) => bucket.slot = bucket.order,
             Start::Follow | Start::Refuse(_) => return false,
         }
         true
     }
 
-    fn seal_slot(&self, world: &mut World, index: usize) -> bool {
+    fn seal_slot(&self, world: &mut World, index: usize, forgets: bool) -> bool {
         let Some(draft) = world.bucket.slot else { return false };
-        let order = world.bucket.order.map(Self::digest);
-        let known = [self.setting.terms[0].restore_id.clone()];
-        let knows = world.nodes[index].sealed.is_some();
-        let forgets = self.is(Broken::RunsAgain)
-            && matches!(world.nodes[index].ledger.phase(), Phase::Over(_))
-            && world.spend(Fault::Reapply);
+        let order = world.bucket.order.map(digest);
+        let known = [self.setting.order.restore_id.clone()];
+        let knows = world.nodes[index].sealed.is_some() && !forgets;
+        let blind = self.is(Broken::SealsBlindly) || forgets;
         let seal = start::decide_seal(&SealSeen {
             slot: &self.slot(draft),
-            order: order.as_ref(),
-            approval_fits: true,
-            takes_part: true,
-            known: if knows && !forgets { &known } else { &[] },
+            order: order.as_ref().map(|digest| (&self.setting.order, digest)),
+            node: &self.setting.order.members[index].node_name,
+            known: if knows { &known } else { &[] },
+            is_busy: false,
+            rejoins: false,
+            placed_cluster: if blind { Some(super::cluster::OLD_CLUSTER) } else { world.placed_cluster(index) },
+            peers: &[],
+            decision: if blind { DecisionSeen::Absent } else { world.decision_seen() },
+            has_marks: !blind && world.bucket.marks[index] != Marks::default(),
         });
         seal == Seal::Seal && self.seal(world, index, draft)
     }
@@ -300,62 +371,16 @@ impl Restore {
         true
     }
 
-    fn testify(&self, world: &mut World, index: usize) -> bool {
-        let node = &world.nodes[index];
-        let (mut ledger, is_sealed) = (node.ledger, node.sealed.is_some());
-        let Some(hand) = world.hand.as_mut() else { return false };
-        let is_proof =
-            ledger.surrendered || ledger.learned.is_some() || ledger.left.is_some() || ledger.ended.is_some();
-        let moves = self.is(Broken::HandWithoutSurrender);
-        if hand.journals[index].is_some() || !is_sealed || hand.word.is_some() || !(is_proof || moves) {
-            return false;
-        }
-        ledger.surrendered = true;
-        hand.journals[index] = Some(ledger);
-        true
-    }
-
-    /// The human goes from node to node.
-    fn says(&self, world: &mut World, index: usize, heard: Heard) -> bool {
-        let has_word = world.hand.as_ref().is_some_and(|hand| hand.word.is_some());
-        let node = &mut world.nodes[index];
-        let fits = match heard {
-            Heard::Word => has_word && node.heard != Heard::Word,
-            Heard::Asked => !has_word && node.heard == Heard::Nothing && !self.is(Broken::HandWithoutSurrender),
-            Heard::Nothing => false,
-        };
-        let says = fits && node.up && node.sealed.is_some() && index < self.setting.members;
-        if says {
-            node.heard = heard;
-        }
-        says
-    }
-
-    fn judge(&self, world: &mut World) -> bool {
-        let Some(hand) = world.hand.as_mut().filter(|hand| hand.word.is_none()) else { return false };
-        let journals = &mut hand.journals[..self.setting.members];
-        if self.is(Broken::NoNodeKnows) {
-            // "If no node knows a decision, there is none."
-            journals.iter_mut().flatten().for_each(|journal| journal.attempted = Default::default());
-        }
-        hand.word = match hand::judge(journals) {
-            Judgement::Obey(verdict) => Some(HandWord::Obey(verdict)),
-            Judgement::Unknowable => Some(HandWord::Resume),
-            Judgement::Missing(_) | Judgement::NotSurrendered(_) => None,
-        };
-        hand.word.is_some()
-    }
-
     fn obey_guard(&self, world: &mut World, index: usize) -> bool {
         let guard = match world.guard(&self.setting, index) {
             Guard::Hold(HoldReason::LostUndecided) if self.is(Broken::GuardIgnoresUndecided) => Guard::Start,
             guard => guard,
         };
-        let runs = world.nodes[index].host.control_plane;
+        let runs = world.nodes[index].host.control_plane != ControlPlane::None;
         match guard {
             Guard::Start if !runs => world.start_everything(&self.setting, index),
             Guard::Hold(_) if runs => {
-                world.nodes[index].host.control_plane = false;
+                world.nodes[index].host.control_plane = ControlPlane::None;
                 world.nodes[index].host.etcd = Etcd::Stopped;
             }
             Guard::Start | Guard::Hold(_) => return false,
@@ -371,7 +396,7 @@ impl Restore {
         }
         let node = &mut world.nodes[index];
         node.rejoined = true;
-        node.host.placed = Placed { member: Side::New, wal: node.host.placed.wal.map(|_| Side::New) };
+        node.host.placed = Placed { member: Lies::New, wal: node.host.placed.wal.map(|_| Lies::New) };
         true
     }
 
@@ -391,92 +416,33 @@ impl Restore {
         true
     }
 
-    fn stray(&self, world: &mut World, index: usize, gets_lock: bool) -> bool {
+    fn meddle(world: &mut World, index: usize, api: bool) -> bool {
         let node = &mut world.nodes[index];
-        if gets_lock {
-            let is_over = matches!(node.ledger.phase(), Phase::Over(_));
-            let changed = node.host.strangers && !node.host.locks.old && node.host.placed.is(Side::New) && !is_over;
-            if changed {
-                world.breach(Breach::OldDataChanged);
-            }
-            return changed;
+        let undecided = node.up && node.ledger.quiesced_at.is_some() && node.ledger.ended.is_none();
+        let goes = undecided && node.host.etcd == Etcd::Alone && node.starting.is_none();
+        if api {
+            let may = goes && node.host.control_plane == ControlPlane::None;
+            (node.host.control_plane, node.meddled) = (ControlPlane::Some, true);
+            may && world.spend(Fault::Meddle)
+        } else {
+            let may = goes && node.host.held;
+            node.host.held = false;
+            may && world.spend(Fault::Meddle)
         }
-        let may = node.up && node.ledger.quiesced_at.is_some() && !node.host.strangers;
-        node.host.strangers = true;
-        may && world.spend(Fault::Stray)
     }
 
-    /// A surrendered journal stands still: when it is read makes no difference.
-    fn due_testimony(&self, world: &World) -> Option<Action> {
-        let hand = world.hand.as_ref().filter(|hand| hand.word.is_none())?;
-        let is_due = |index: &usize| hand.journals[*index].is_none() && world.nodes[*index].ledger.surrendered;
-        let moves = self.is(Broken::HandWithoutSurrender);
-        (0..self.setting.members).filter(|_| !moves).find(is_due).map(|index| Action::Testify(index as u8))
-    }
-
-    /// A node whose next step nobody else can see, now or later.
-    fn private_step(&self, world: &World) -> Option<u8> {
-        let is_private = |index: usize| {
-            let node = &world.nodes[index];
-            if !node.up || node.sealed.is_none() || node.starting.is_some() {
-                return false;
-            }
-            let (decision, _) = self.look(world, index, false);
-            let own = world.bucket.marks[index];
-            // Marks that only let others go on, which they need not; a node that shows Prepared, Verified or Left shows
-            // where it stands, and when it does is explored.
-            let shows = match decision.mark {
-                Some(Claim::Staged) => own.staged.is_none(),
-                Some(Claim::Safety { taken: _ } | Claim::Served { facts: _ } | Claim::Ended { outcome: _ }) => true,
-                Some(Claim::Prepared | Claim::Verified | Claim::Left) | None => false,
-            };
-            if shows {
-                return true;
-            }
-            match decision.next {
-                // While a human collects journals, what stands in them is no private matter.
-                Next::Record(
-                    Record::Attempted { verdict: _ }
-                    | Record::Surrendered
-                    | Record::Resumed
-                    | Record::Learned { verdict: _, from: Source::Hand },
-                ) => false,
-                Next::Record(_) => true,
-                Next::Carry(effect) => match effect {
-                    Effect::Stage | Effect::TakeSafetyBackup => world.reaches_store(index),
-                    Effect::SaveManifests
-                    | Effect::Hold
-                    | Effect::EndStrangers
-                    | Effect::TakeLocks
-                    | Effect::LockOld
-                    | Effect::Exchange { tree: _, to: _ }
-                    | Effect::Tidy
-                    | Effect::DiscardStaging
-                    | Effect::RestartKubelet => true,
-                    Effect::StopControlPlane
-                    | Effect::StopEtcd
-                    | Effect::StartAlone { clients: _ }
-                    | Effect::StartAll => false,
-                },
-                Next::Propose(_) | Next::Wait(_) | Next::Rest(_) => false,
-            }
-        };
-        (0..self.setting.members).find(|index| is_private(*index)).map(|index| index as u8)
-    }
-
-    /// What node `node` does by itself. What cannot be is not even tried.
-    fn by_node(&self, world: &World, index: u8, actions: &mut Vec<Action>) {
+    /// What node `node` does by itself.
+    pub fn by_node(&self, world: &World, index: u8, actions: &mut Vec<Action>) {
         let node = &world.nodes[usize::from(index)];
-        let is_awake = node.up && node.sealed.is_some() && node.starting.is_none();
-        if is_awake {
+        if node.is_awake() {
             actions.push(Action::Look { node: index, late: false });
-            actions.push(Action::Look { node: index, late: true });
             actions.push(Action::Publish(index));
+            actions.push(Action::Look { node: index, late: true });
         }
         if usize::from(index) >= self.setting.members {
             actions.push(Action::Guard(index));
             actions.push(Action::Rejoin(index));
-        } else if node.up && (node.sealed.is_none() || self.is(Broken::RunsAgain)) {
+        } else if node.up && node.sealed.is_none() {
             actions.push(Action::SealOrder(index));
         } else if !node.up {
             actions.push(Action::Boot(index));
@@ -484,9 +450,6 @@ impl Restore {
         let may_release = node.ledger.phase() == Phase::Obeying(Verdict::Commit) && !node.release;
         if may_release && self.setting.terms[usize::from(index).min(self.setting.members - 1)].hold_before_release {
             actions.push(Action::Release(index));
-        }
-        if node.cut {
-            actions.push(Action::Uncut(index));
         }
         if node.starting.is_some() {
             actions.push(Action::StartNow(index));
@@ -496,94 +459,147 @@ impl Restore {
         }
     }
 
+    /// What somebody mends.
+    pub fn repairs(&self, world: &World, actions: &mut Vec<Action>) {
+        let bucket = &world.bucket;
+        let mends = [
+            (bucket.away, Action::StoreBack),
+            (bucket.garbage, Action::ClearGarbage),
+            (bucket.deleted_order.is_some(), Action::PutOrderBack),
+        ];
+        actions.extend(mends.into_iter().filter_map(|(may, action)| may.then_some(action)));
+        let cut = |node: &u8| world.nodes[usize::from(*node)].cut;
+        actions.extend((0..NODES as u8).filter(cut).map(Action::Uncut));
+    }
+
     /// What happens by itself: no fault, nobody's will.
     pub fn by_itself(&self, world: &World, actions: &mut Vec<Action>) {
         for node in 0..NODES as u8 {
             self.by_node(world, node, actions);
+            let held = self.drains && world.nodes[usize::from(node)].host.held;
+            actions.extend(held.then_some(Action::Drain(node)));
         }
-        if world.bucket.away {
-            actions.push(Action::StoreBack);
-        }
+        self.repairs(world, actions);
     }
 
-    pub fn by_hand(world: &World, actions: &mut Vec<Action>) {
-        if world.hand.is_some() {
-            for node in 0..NODES as u8 {
-                actions.extend([Action::Ask(node), Action::Testify(node), Action::TellWord(node)]);
-            }
-            actions.push(Action::Judge);
+    pub fn by_fault_of(&self, world: &World, node: u8, actions: &mut Vec<Action>) {
+        let host = &world.nodes[usize::from(node)].host;
+        let of_kind = |fault: Fault, faults: &[Action]| if world.left(fault) { faults.to_vec() } else { vec![] };
+        actions.extend(of_kind(
+            Fault::Crash,
+            &[Action::PowerOff(node), Action::KillExecutor(node), Action::DieHalfway(node)],
+        ));
+        actions.extend(of_kind(Fault::Away, &[Action::Cut(node)]));
+        let late = [
+            Action::LookAndErr { node, late: false },
+            Action::LookAndErr { node, late: true },
+            Action::PublishAndErr(node),
+        ];
+        actions.extend(of_kind(Fault::LateWrite, &late));
+        if self.two_starters && node < 2 {
+            actions.extend(of_kind(Fault::LateWrite, &[Action::WriteOrderAndErr(node)]));
         }
-    }
-
-    fn by_fault_of(&self, world: &World, node: u8, actions: &mut Vec<Action>) {
-        let left = |fault: Fault| world.budget[fault as usize] > 0;
-        if left(Fault::Crash) {
-            actions.extend([Action::PowerOff(node), Action::KillExecutor(node)]);
-        }
-        if left(Fault::Away) {
-            actions.push(Action::Cut(node));
-        }
-        if left(Fault::LateWrite) {
-            actions.extend([
-                Action::LookAndErr { node, late: false },
-                Action::LookAndErr { node, late: true },
-                Action::PublishAndErr(node),
-            ]);
-        }
-        if left(Fault::Cancel) {
-            actions.push(Action::Cancel(node));
-        }
-        if world.nodes[usize::from(node)].host.strangers {
+        actions.extend(of_kind(Fault::Refuse, &[Action::LookRefused(node), Action::PublishRefused(node)]));
+        let fails = [false, true].map(|for_good| Action::LookFails { node, for_good });
+        actions.extend(of_kind(Fault::Fail, &fails));
+        actions.extend(of_kind(Fault::Cancel, &[Action::Cancel(node)]));
+        actions.extend(of_kind(Fault::Meddle, &[Action::ApiComesUp(node), Action::HoldGoes(node)]));
+        actions.extend(of_kind(Fault::NewDisk, &[Action::ReplaceDisk(node)]));
+        actions.extend(of_kind(Fault::Reapply, &[Action::Reapply(node)]));
+        actions.extend(of_kind(Fault::Stray, &[Action::StrayWaits(node)]));
+        if host.strangers {
             actions.push(Action::StrayGetsLock(node));
-        }
-        if left(Fault::Stray) {
-            actions.push(Action::StrayWaits(node));
         }
         if self.is(Broken::JournalOnRootDisk) {
             actions.push(Action::BootWithNewRootDisk(node));
         }
+        let is_silent = !world.nodes[usize::from(node)].up || world.nodes[usize::from(node)].cut;
+        if is_silent && world.bucket.marks[usize::from(node)].staged == Some(Freshness::Fresh) {
+            actions.push(Action::GoStale(node));
+        }
     }
 
-    fn by_fault(&self, world: &World, actions: &mut Vec<Action>) {
-        let left = |fault: Fault| world.budget[fault as usize] > 0;
+    pub fn by_fault(&self, world: &World, actions: &mut Vec<Action>) {
         for node in 0..self.setting.members as u8 {
             self.by_fault_of(world, node, actions);
         }
-        if left(Fault::PowerOn) {
-            actions.extend((self.setting.members..NODES).map(|node| Action::TurnOnLost(node as u8)));
+        for lost in self.setting.members as u8..NODES as u8 {
+            if world.left(Fault::PowerOn) {
+                actions.push(Action::TurnOnLost(lost));
+            }
+            if world.left(Fault::Away) {
+                actions.push(Action::Cut(lost));
+            }
         }
-        if left(Fault::Away) {
+        if world.left(Fault::Away) {
             actions.push(Action::StoreAway);
         }
-        if left(Fault::Hand) {
+        if world.left(Fault::Hand) {
             actions.push(Action::AskByHand);
         }
-        let bucket = &world.bucket;
+        if world.left(Fault::Loss) {
+            actions.extend([Action::LoseDecision, Action::SpoilDecision, Action::LoseOrder]);
+            for node in 0..self.setting.members as u8 {
+                actions.extend((0..MarkStep::ALL.len() as u8).map(|step| Action::LoseMark { node, step }));
+            }
+        }
+        let flying = &world.bucket.flying;
         let lands = [
-            (bucket.flying_mark.is_some(), Action::LandMark),
-            (bucket.flying.commit, Action::LandDecision(Verdict::Commit)),
-            (bucket.flying.rollback, Action::LandDecision(Verdict::Rollback)),
+            (flying.mark.is_some(), Action::LandMark),
+            (flying.commit, Action::LandDecision(Verdict::Commit)),
+            (flying.rollback, Action::LandDecision(Verdict::Rollback)),
+            (flying.orders[0], Action::LandOrder(0)),
+            (flying.orders[1], Action::LandOrder(1)),
+            (flying.slot.is_some(), Action::LandSlot),
         ];
         actions.extend(lands.into_iter().filter_map(|(flies, action)| flies.then_some(action)));
     }
 
     /// Applies an action; false where it changes nothing.
     pub fn apply(&self, world: &mut World, action: Action) -> bool {
-        let awake = |world: &World, node: u8| {
-            let node = &world.nodes[usize::from(node)];
-            node.up && node.sealed.is_some() && node.starting.is_none()
-        };
+        let awake = |world: &World, node: u8| world.nodes[usize::from(node)].is_awake();
+        let reaches = |world: &World, node: u8| world.nodes[usize::from(node)].up && world.reaches_store(node.into());
         match action {
-            Action::WriteOrder(node) => world.reaches_store(node.into()) && self.write_order(world, node.into()),
+            Action::WriteOrder(node) => reaches(world, node) && self.write_order(world, node.into(), false),
+            Action::WriteOrderAndErr(node) => {
+                reaches(world, node) && self.write_order(world, node.into(), true) && world.spend(Fault::LateWrite)
+            }
+            Action::LandOrder(draft) => {
+                let flies = std::mem::take(&mut world.bucket.flying.orders[usize::from(draft)]);
+                world.bucket.order = world.bucket.order.or(Some(draft).filter(|_| flies));
+                flies
+            }
+            Action::LandSlot => {
+                let flying = world.bucket.flying.slot.take();
+                world.bucket.slot = world.bucket.slot.or(flying);
+                flying.is_some()
+            }
             Action::SealOrder(node) => {
-                world.nodes[usize::from(node)].up
-                    && world.reaches_store(node.into())
-                    && self.seal_slot(world, node.into())
+                let is_new = world.nodes[usize::from(node)].sealed.is_none();
+                is_new && reaches(world, node) && self.seal_slot(world, node.into(), false)
+            }
+            Action::Reapply(node) => {
+                let is_over = matches!(world.nodes[usize::from(node)].ledger.phase(), Phase::Over(_));
+                let forgets = self.is(Broken::RunsAgain);
+                is_over
+                    && reaches(world, node)
+                    && self.seal_slot(world, node.into(), forgets)
+                    && world.spend(Fault::Reapply)
             }
             Action::Look { node, late } => awake(world, node) && self.act(world, node.into(), late, false),
             Action::LookAndErr { node, late } => {
-                awake(world, node) && world.spend(Fault::LateWrite) && self.act(world, node.into(), late, true)
+                awake(world, node)
+                    && self.writes_decision(world, node, late)
+                    && world.spend(Fault::LateWrite)
+                    && self.act(world, node.into(), late, true)
             }
+            Action::LookRefused(node) => {
+                let refused = awake(world, node) && self.writes_decision(world, node, false);
+                world.nodes[usize::from(node)].refused |= refused;
+                refused && world.spend(Fault::Refuse)
+            }
+            Action::LookFails { node, for_good } => awake(world, node) && self.fails(world, node.into(), for_good),
+            Action::DieHalfway(node) => awake(world, node) && self.die_halfway(world, node.into()),
             Action::StartNow(node) => {
                 let starting = world.nodes[usize::from(node)].starting.take();
                 starting.is_some_and(|effect| self.carry(world, node.into(), effect))
@@ -591,11 +607,16 @@ impl Restore {
             Action::Publish(node) => awake(world, node) && self.publish(world, node.into(), false),
             Action::PublishAndErr(node) => {
                 awake(world, node)
-                    && world.bucket.flying_mark.is_none()
+                    && world.bucket.flying.mark.is_none()
                     && world.spend(Fault::LateWrite)
                     && self.publish(world, node.into(), true)
             }
-            Action::LandMark => match world.bucket.flying_mark.take() {
+            Action::PublishRefused(node) => {
+                let refused = awake(world, node) && self.look(world, node.into(), false).0.mark.is_some();
+                world.nodes[usize::from(node)].refused |= refused;
+                refused && world.spend(Fault::Refuse)
+            }
+            Action::LandMark => match world.bucket.flying.mark.take() {
                 Some((node, claim)) => {
                     world.land(node.into(), claim);
                     true
@@ -614,29 +635,57 @@ impl Restore {
                 flies
             }
             Action::PowerOff(node) => self.fail(world, node, |world, node| world.crash(node, false)),
-            Action::KillExecutor(node) => self.fail(world, node, |world, node| world.crash(node, true)),
+            Action::KillExecutor(node) => {
+                !world.nodes[usize::from(node)].gone && self.fail(world, node, |world, node| world.crash(node, true))
+            }
             Action::Boot(node) => self.boot(world, node.into(), false),
             Action::BootWithNewRootDisk(node) => self.boot(world, node.into(), true),
+            Action::Drain(node) => world.drain(node.into()),
             Action::StoreAway => !std::mem::replace(&mut world.bucket.away, true) && world.spend(Fault::Away),
             Action::StoreBack => std::mem::take(&mut world.bucket.away),
             Action::Cut(node) => {
                 !std::mem::replace(&mut world.nodes[usize::from(node)].cut, true) && world.spend(Fault::Away)
             }
             Action::Uncut(node) => std::mem::take(&mut world.nodes[usize::from(node)].cut),
+            Action::GoStale(node) => {
+                world.bucket.marks[usize::from(node)].staged = Some(Freshness::Stale);
+                true
+            }
+            Action::LoseDecision => {
+                world.bucket.has_lost = true;
+                world.bucket.decision.take().is_some() && world.spend(Fault::Loss)
+            }
+            Action::SpoilDecision => {
+                world.bucket.has_lost = true;
+                world.bucket.decision = None;
+                !std::mem::replace(&mut world.bucket.garbage, true) && world.spend(Fault::Loss)
+            }
+            Action::ClearGarbage => std::mem::take(&mut world.bucket.garbage),
+            Action::LoseOrder => {
+                world.bucket.has_lost = true;
+                world.bucket.deleted_order = world.bucket.order.take();
+                world.bucket.deleted_order.is_some() && world.spend(Fault::Loss)
+            }
+            Action::PutOrderBack => {
+                let back = world.bucket.deleted_order.take();
+                world.bucket.order = world.bucket.order.or(back);
+                back.is_some()
+            }
+            Action::LoseMark { node, step } => {
+                world.bucket.has_lost = true;
+                world.lose_mark(node.into(), MarkStep::ALL[usize::from(step)]) && world.spend(Fault::Loss)
+            }
             Action::Cancel(node) => {
                 let is_new = !std::mem::replace(&mut world.nodes[usize::from(node)].cancel, true);
-                is_new && world.nodes[usize::from(node)].sealed.is_some() && world.spend(Fault::Cancel)
+                is_new && awake(world, node) && world.spend(Fault::Cancel)
             }
             Action::Release(node) => !std::mem::replace(&mut world.nodes[usize::from(node)].release, true),
-            Action::AskByHand => {
-                let is_new = world.hand.is_none();
-                world.hand = Some(Box::new(Hand { journals: [None; NODES], word: None }));
-                is_new && world.spend(Fault::Hand)
-            }
-            Action::Testify(node) => self.testify(world, node.into()),
-            Action::Ask(node) => self.says(world, node.into(), Heard::Asked),
-            Action::TellWord(node) => self.says(world, node.into(), Heard::Word),
-            Action::Judge => self.judge(world),
+            Action::AskByHand => Self::ask_by_hand(world),
+            Action::Ask { human, node } => self.ask(world, human, node.into()),
+            Action::Testify { human, node } => self.testify(world, human, node.into()),
+            Action::Judge(human) => self.judge(world, human),
+            Action::GiveBack(human) => Self::give_back(world, human),
+            Action::TellWord { human, node } => Self::tell_word(world, human, node.into()),
             Action::TurnOnLost(node) => {
                 let node = &mut world.nodes[usize::from(node)];
                 let is_new = !std::mem::replace(&mut node.powered, true);
@@ -645,9 +694,22 @@ impl Restore {
             }
             Action::Guard(node) => world.nodes[usize::from(node)].up && self.obey_guard(world, node.into()),
             Action::Rejoin(node) => world.nodes[usize::from(node)].up && self.rejoin(world, node.into()),
-            Action::StrayWaits(node) => self.stray(world, node.into(), false),
-            Action::StrayGetsLock(node) => self.stray(world, node.into(), true),
+            Action::StrayWaits(node) => world.stray(node.into(), false),
+            Action::StrayGetsLock(node) => world.stray(node.into(), true),
+            Action::ApiComesUp(node) => Self::meddle(world, node.into(), true),
+            Action::HoldGoes(node) => Self::meddle(world, node.into(), false),
+            Action::ReplaceDisk(node) => {
+                let may = world.nodes[usize::from(node)].sealed.is_some() && world.spend(Fault::NewDisk);
+                world.replace_disk(node.into());
+                may
+            }
         }
+    }
+
+    fn writes_decision(&self, world: &World, node: u8, late: bool) -> bool {
+        let (decision, _) = self.look(world, node.into(), late);
+        let is_new = !late || decision != self.look(world, node.into(), false).0;
+        is_new && matches!(decision.next, Next::Propose { verdict: _, reason: _ })
     }
 
     fn fail(&self, world: &mut World, node: u8, fault: fn(&mut World, usize)) -> bool {
@@ -659,32 +721,38 @@ impl Restore {
         world.nodes[usize::from(node)] != before
     }
 
-    /// Nothing goes wrong until every member waits for the decision.
-    fn in_doubt(&self, mut world: World) -> World {
+    /// Nothing goes wrong until every member is where the story begins.
+    fn begin(&self, mut world: World) -> World {
         let members = self.setting.members;
+        let is_there = |world: &World, index: usize| match self.from {
+            From::Order => true,
+            From::Serving => world.nodes[index].ledger.serving,
+            From::Doubt => world.nodes[index].ledger.in_doubt,
+        };
+        let budget = std::mem::take(&mut world.budget);
         for _ in 0..200 {
             for index in 0..members {
                 let node = index as u8;
                 for action in [Action::SealOrder(node), Action::Publish(node), Action::Look { node, late: false }] {
-                    let goes_on = !world.nodes[index].ledger.in_doubt;
+                    let goes_on = !is_there(&world, index);
                     let next = self.next_state(&world, action).filter(|_| goes_on);
                     world = next.unwrap_or(world);
                 }
             }
         }
-        assert!(world.nodes[..members].iter().all(|node| node.ledger.in_doubt), "the way to doubt is open");
-        world
+        assert!((0..members).all(|index| is_there(&world, index)), "the way is open");
+        let begun = World { budget, ..world };
+        self.begun_by.iter().fold(begun, |world, action| {
+            let next = self.next_state(&world, *action);
+            assert!(next.is_some(), "{action:?} changes nothing");
+            next.unwrap_or(world)
+        })
     }
 
-    /// Whether a world that has not ended can do nothing more by itself, once faults have stopped.
-    pub fn is_stuck(&self, world: &World) -> bool {
-        if world.is_well_ended(&self.setting) {
-            return false;
-        }
-        let mut actions = Vec::new();
-        self.by_itself(world, &mut actions);
-        Self::by_hand(world, &mut actions);
-        !actions.into_iter().any(|action| self.apply(&mut world.clone(), action))
+    /// Whether no good end can be asked of this world: a member's disk is gone, or who took a journal is.
+    pub fn is_excused(&self, world: &World, with_humans: bool) -> bool {
+        let lost_disk = world.nodes.iter().any(|node| node.new_disk);
+        lost_disk || world.breaches != 0 || (!with_humans && self.waits_for_a_human(world))
     }
 }
 
@@ -702,7 +770,7 @@ impl Model for Restore {
             world.bucket.slot = None;
         }
         world.bucket.forged = self.forged;
-        vec![if self.from_doubt { self.in_doubt(world) } else { world }]
+        vec![self.begin(world)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
@@ -717,7 +785,7 @@ impl Model for Restore {
             self.by_fault_of(world, node, actions);
         } else {
             self.by_itself(world, actions);
-            Self::by_hand(world, actions);
+            self.by_humans(world, actions);
             self.by_fault(world, actions);
         }
     }
@@ -728,6 +796,9 @@ impl Model for Restore {
             return None;
         }
         next.check(&self.setting);
+        if let Some(only) = self.only {
+            next.breaches &= 1 << only as u16;
+        }
         if self.symmetric && self.setting.members == NODES && self.setting.differs.is_none() && !self.two_starters {
             next.sort();
         }
@@ -739,12 +810,15 @@ impl Model for Restore {
             ($($breach:ident),*) => {
                 vec![
                     $(Property::always(Breach::$breach.name(), |_, world: &World| !world.has(Breach::$breach)),)*
-                    Property::always(STUCK, |model: &Self, world: &World| world.breaches != 0 || !model.is_stuck(world)),
-                    Property::sometimes("some restore commits", |model: &Self, world: &World| {
-                        world.is_well_ended(&model.setting) && world.bucket.decision == Some(Verdict::Commit)
+                    Property::always(STUCK, |model: &Self, world: &World| model.calm.ends_well(model, world)),
+                    Property::always(WALKED_AWAY, |model: &Self, world: &World| {
+                        world.hands.is_empty() || model.calm_alone.ends_well(model, world)
                     }),
-                    Property::sometimes("some restore rolls back", |model: &Self, world: &World| {
-                        world.is_well_ended(&model.setting) && world.bucket.decision == Some(Verdict::Rollback)
+                    Property::sometimes(COMMITS, |model: &Self, world: &World| {
+                        world.ended_by(&model.setting) == Some(Verdict::Commit)
+                    }),
+                    Property::sometimes(ROLLS_BACK, |model: &Self, world: &World| {
+                        world.ended_by(&model.setting) == Some(Verdict::Rollback)
                     }),
                 ]
             };
@@ -759,7 +833,10 @@ impl Model for Restore {
             SecondRun,
             TwoOrders,
             WentBackOnADecision,
-            HalfExchanged
+            HalfExchanged,
+            EndedHeld,
+            ActedBesideApi,
+            StartedBesideStray
         ]
     }
 }
@@ -767,10 +844,17 @@ impl Model for Restore {
 /// A record without what tells stories apart that are the same.
 pub fn plain(record: Record) -> Record {
     match record {
-        Record::Left { reason: _ } => Record::Left { reason: LeaveReason::DeadlineExceeded },
+        Record::Left { reason: _ } => Record::Left { reason: Reason::DeadlineExceeded },
+        Record::Attempted { verdict, reason: _ } => Record::Attempted { verdict, reason: Reason::DeadlineExceeded },
         record => record,
     }
 }
 
 /// Name of the property that every story ends well once faults have stopped.
-pub const STUCK: &str = "once faults stop, every node ends, equal to all others";
+pub const STUCK: &str = "once faults stop, every node ends, equal to all others, and the executors go";
+/// Name of what some story must come to.
+pub const COMMITS: &str = "some restore commits";
+/// And some other.
+pub const ROLLS_BACK: &str = "some restore rolls back";
+/// Name of the same where humans who decide by hand have walked away.
+pub const WALKED_AWAY: &str = "a human who walks away keeps only those waiting whose journals they took";

@@ -1,0 +1,11 @@
+//! The imagined world around the shipped `decide`: hosts, a store, humans, faults, and what counts as a breach.
+
+pub mod broken;
+pub mod calm;
+pub mod check;
+pub mod cluster;
+pub mod host;
+pub mod human;
+pub mod model;
+pub mod reduction;
+pub mod store;
