@@ -27,3 +27,13 @@ fn a_scenario_that_ends_otherwise_fails() {
     assert!(play::play(text).unwrap_err().contains("came to Committed"));
     assert!(play::play("title: x\nends: Committed\nevents: [{do: pray}]\n").unwrap_err().contains("pray"));
 }
+
+#[test]
+fn a_line_shows_the_mark_that_was_published_and_the_step_of_the_look_after_it() {
+    let told = play::play("title: x\nmembers: 1\nends: Committed\n").unwrap();
+    let lines: Vec<_> = told.lines().map(str::trim_end).collect();
+    let after = |mark: &str, step: &str| lines.iter().any(|line| line.contains(&format!("marks {mark}; {step}")));
+    assert!(after("verified", "journal: Attempted Commit"), "{told}");
+    assert!(after("learned", "journal: IntendObeyed"), "{told}");
+    assert!(after("ended", "done: Committed"), "{told}");
+}
