@@ -14,6 +14,10 @@ use crate::etcd::status::fetch_member;
 use crate::etcd_pod::manifest_edit::{Insertion, insert, remove};
 use crate::host::crashsafe;
 use crate::rejoin::quorum::client_urls;
+use crate::restore_engine::error::RestoreError;
+use crate::restore_engine::exchange;
+use crate::restore_engine::identity::read_wal_head;
+use crate::restore_engine::layout::Place;
 
 /// Where program and tools are, on the host and in etcd's container.
 const DIRECTORY: &str = "/opt/lifeboat";
@@ -58,6 +62,10 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
         PodAction::Uninstall(arguments) => (false, arguments),
     };
     let node = Node::discover(node).await?;
+    // Where the volume is not known there is nothing in it that could be found pending.
+    if let Ok(place) = node.place() {
+        check_nothing_is_pending(&place, is_install)?;
+    }
     let found = node.discovery();
     let manifest = found.manifest.as_ref().ok_or_else(|| NodeError::Refused(found.problems.join("; ")))?;
     let path = node.options.root.resolve(manifest);
@@ -75,6 +83,33 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
     crashsafe::replace(&path, changed.as_bytes(), mode)?;
     let value = Changed { manifest: path.clone(), installed: is_install };
     Ok(print(out, output, &format!("{} is changed: {words}; one master at a time\n", path.display()), &value)?)
+}
+
+/// What the next start of etcd would do otherwise with the supervisor than without it must be over first: an order that waits would
+/// be carried out by one that is put in, and data that is held back would be served where it is taken out.
+fn check_nothing_is_pending(place: &Place, is_install: bool) -> Result<(), NodeError> {
+    let files = [place.restore_db(), place.failed(), place.command()];
+    if let Some(path) = files.iter().find(|path| path.symlink_metadata().is_ok()) {
+        return Err(NodeError::Refused(format!(
+            "{} is there, so something is asked of this member that is not over: see `lifeboat etcd restore --status` and \
+             `lifeboat etcd status`, end it or take it back, then try again",
+            path.display()
+        )));
+    }
+    if exchange::find_unfinished(place)?.is_some() {
+        return Err(NodeError::Refused(
+            "a restore was begun here and is not over: see `lifeboat etcd restore --status`".into(),
+        ));
+    }
+    let has_data = read_wal_head(&place.wal()).map_err(RestoreError::disk("read", &place.wal()))?.is_some();
+    if !is_install && !has_data {
+        return Err(NodeError::Refused(
+            "this member has no data, and without the supervisor etcd could found an empty cluster in its place: re-initialise the \
+             member or restore it first"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// The program must be where the container will look for it.

@@ -17,7 +17,7 @@ use crate::host::tools::{Minor, find_restore_tool};
 use crate::restore_engine::decision::decide_tool;
 use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::exchange::{self, sync_directory};
-use crate::restore_engine::identity::read_cluster_uids;
+use crate::restore_engine::identity::{read_cluster_uids, read_wal_head};
 use crate::restore_engine::layout::{PRIVATE, Place};
 use crate::restore_engine::order::{Minting, Order, OrderDocument, OrderMember, mint};
 use crate::restore_engine::perform::{check_wal, digest_of, read_order};
@@ -113,6 +113,7 @@ pub fn stage(node: &Node, place: &Place, wanted: &Wanted<'_>, stop: &AtomicBool)
         }
     };
     order.check(&place.own, &proven.sha256).map_err(RestoreError::from)?;
+    check_is_new(place, &order)?;
     let known = server.or_else(|| node.discovery().version_hint.as_deref().and_then(Minor::of_version));
     let minor = decide_tool(order.snapshot.etcd, known).map_err(RestoreError::Version)?;
     if !node.is_obeyed() {
@@ -132,6 +133,19 @@ pub fn stage(node: &Node, place: &Place, wanted: &Wanted<'_>, stop: &AtomicBool)
     }
     put(place, &partial.0, &bytes)?;
     Ok(Staged { order, digest, minted, remarks })
+}
+
+/// An order is carried out once: its cluster lives here already, and to go back to the same file again takes another.
+fn check_is_new(place: &Place, order: &Order) -> Result<(), NodeError> {
+    let head = read_wal_head(&place.wal()).map_err(RestoreError::disk("read", &place.wal()))?;
+    if head.is_none_or(|head| head.cluster_id != order.cluster_id().0) {
+        return Ok(());
+    }
+    Err(NodeError::Refused(
+        "this order was carried out here already, and nothing was staged. To go back to the same file once more, remove the order \
+         beside it on the first master and begin there again: that makes a new order, which all others need too"
+            .to_owned(),
+    ))
 }
 
 /// Where the order of a file is written: beside it.

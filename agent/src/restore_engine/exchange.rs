@@ -261,21 +261,22 @@ pub fn end(place: &Place, id: &RestoreId, journal: &Journal) -> Result<Option<Pa
     Ok((journal.member.old.is_some()).then_some(old))
 }
 
-/// Removes old data beyond the last two restores.
+/// Removes old data beyond the last two restores. What `current` has just put aside stays in any case: after a power cut the
+/// clock may be set back, and by it the newest restore would be the oldest.
 ///
 /// # Errors
 /// The disk.
-pub fn forget_oldest(place: &Place) -> Result<(), RestoreError> {
+pub fn forget_oldest(place: &Place, current: &RestoreId) -> Result<(), RestoreError> {
     let mut ended = Vec::new();
     for id in restores(place)? {
         if let Some(journal) = read_journal(&place.restore(&id))?
             && journal.progress == Progress::Done
         {
-            ended.push((journal.begun, id));
+            ended.push((id == *current, journal.begun, id));
         }
     }
     ended.sort();
-    for (_, id) in ended.iter().rev().skip(KEPT) {
+    for (_, _, id) in ended.iter().rev().skip(KEPT) {
         let root = place.restore(id).root;
         std::fs::remove_dir_all(&root).map_err(RestoreError::disk("removed", &root))?;
     }

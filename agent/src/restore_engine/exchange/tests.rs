@@ -122,10 +122,24 @@ fn the_old_data_of_the_last_two_restores_is_kept() {
         carry_out(&place, &id, &journal).unwrap();
         end(&place, &id, &journal).unwrap();
     }
-    forget_oldest(&place).unwrap();
+    forget_oldest(&place, &RestoreId::of_digest(&format!("{:016}", 4))).unwrap();
     let kept: Vec<bool> =
         (1..=4).map(|number| place.restore(&RestoreId::of_digest(&format!("{number:016}"))).old().exists()).collect();
     assert_eq!(kept, [false, false, true, true]);
+}
+
+#[test]
+fn the_data_just_put_aside_is_kept_although_the_clock_was_set_back() {
+    let Node { _dir, place, .. } = node(true, false);
+    let id = |number: i64| RestoreId::of_digest(&format!("{number:016}"));
+    for (number, second) in [(1, 100), (2, 200), (3, 5)] {
+        std::fs::create_dir_all(place.restore(&id(number)).staged_member()).unwrap();
+        let journal = begin(&place, &id(number), "d", Timestamp::from_second(second).unwrap()).unwrap();
+        carry_out(&place, &id(number), &journal).unwrap();
+        end(&place, &id(number), &journal).unwrap();
+    }
+    forget_oldest(&place, &id(3)).unwrap();
+    assert_eq!([1, 2, 3].map(|number| place.restore(&id(number)).old().exists()), [false, true, true]);
 }
 
 #[test]
