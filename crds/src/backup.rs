@@ -4,11 +4,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::condition::is_true;
 use crate::identifier::NodeName;
 use crate::quantity::Quantity;
 use crate::reference::ObjectName;
 use crate::work::{Assignment, Execution, TaskError};
-use crate::{Condition, Time, label};
+use crate::{Condition, ConditionType, Time, label};
 
 /// One backup of etcd: a record of one run, or of an archive found in the bucket.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,16 @@ impl EtcdBackup {
     /// Whether it is the record of an archive that was found in a bucket, and not of a run.
     pub fn is_imported(&self) -> bool {
         self.annotation(label::IMPORTED).is_some()
+    }
+
+    /// Whether the condition of a type is True.
+    pub fn is(&self, type_: ConditionType) -> bool {
+        self.status.as_ref().is_some_and(|status| is_true(&status.conditions, type_))
+    }
+
+    /// Whether it is over, well or not.
+    pub fn has_ended(&self) -> bool {
+        self.is(ConditionType::Complete) || self.is(ConditionType::Failed)
     }
 
     /// The slot of its schedule that it serves.

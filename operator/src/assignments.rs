@@ -8,14 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use lifeboat_crds::condition::is_true;
-use lifeboat_crds::{Assignment, ConditionType, EtcdBackup, NodeName};
-
-/// Whether a run has ended, well or not.
-pub fn is_terminal(backup: &EtcdBackup) -> bool {
-    let conditions = backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed)
-}
+use lifeboat_crds::{Assignment, EtcdBackup, NodeName};
 
 /// How the nodes are used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,8 +9,6 @@ use kube::ResourceExt;
 use lifeboat_crds::condition::find;
 use lifeboat_crds::{Assignment, ConditionType, EtcdBackup, NodeName};
 
-use crate::assignments::is_terminal;
-
 /// Shared by the watch that keeps it and all who ask. It never holds more than the cache it is made of shows.
 #[derive(Clone, Debug, Default)]
 pub struct BackupIndex(Arc<Mutex<Index>>);
@@ -62,7 +60,7 @@ impl BackupIndex {
 impl Index {
     fn note(&mut self, name: &str, backup: Option<&EtcdBackup>) {
         let run = backup.filter(|backup| !backup.is_imported());
-        if run.is_some_and(|run| !is_terminal(run)) {
+        if run.is_some_and(|run| !run.has_ended()) {
             self.unfinished.insert(name.to_owned());
         } else {
             self.unfinished.remove(name);

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
-use lifeboat_crds::condition::is_true;
 use lifeboat_crds::member::LastRestore;
 use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, label};
 use lifeboat_decisions::backup::{ObservedBackup, Sighting};
@@ -17,7 +16,7 @@ use lifeboat_decisions::retention::{ObservedRetention, last_restore};
 use lifeboat_decisions::schedule::{ObservedSchedule, newest_run};
 use lifeboat_decisions::{LocationView, SeenMember};
 
-use crate::assignments::{NodeUse, RecentAssignments, is_terminal};
+use crate::assignments::{NodeUse, RecentAssignments};
 use crate::kind::Watched;
 use crate::liveness::LivenessTracker;
 use crate::stores::{Guarded, Stores, readable};
@@ -100,7 +99,7 @@ pub fn observe_backup(
 ) -> ObservedBackup {
     let schedule = schedule_of(backup).and_then(|name| stores.schedule(name));
     // Most backups ended long ago or were found in the bucket: others do not matter to those.
-    let (nodes, later_runs) = if is_terminal(backup) || backup.is_imported() {
+    let (nodes, later_runs) = if backup.has_ended() || backup.is_imported() {
         (NodeUse::default(), Vec::new())
     } else {
         let unfinished = stores.unfinished_backups();
@@ -192,12 +191,8 @@ fn later_runs(backup: &EtcdBackup, stores: &Stores) -> Vec<(Timestamp, String)> 
         .iter()
         .filter_map(|guarded| guarded.0.as_ref().ok())
         .filter(|other| schedule_of(other) == Some(schedule))
-        .filter(|other| !is_terminal(other) || is_complete(other));
+        .filter(|other| !other.has_ended() || other.is(ConditionType::Complete));
     siblings.filter_map(|other| Some((other.slot()?, other.name_any()))).filter(|(slot, _)| *slot > own).collect()
-}
-
-fn is_complete(backup: &EtcdBackup) -> bool {
-    backup.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Complete))
 }
 
 #[cfg(test)]

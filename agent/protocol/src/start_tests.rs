@@ -64,22 +64,42 @@ fn approved(mut order: Order) -> Order {
     order
 }
 
+/// What a node sees of an order that it may seal.
+struct Sight {
+    order: Order,
+    digest: OrderDigest,
+    node: NodeName,
+    peers: [String; 2],
+    slot: ActiveSlot,
+}
+
+impl Sight {
+    fn of(order: Order) -> Self {
+        let slot = ActiveSlot { number: 0, restore_id: id("a"), order_digest: digest("1") };
+        let peers = ["https://m1:2380".to_owned(), "https://m2:2380".to_owned()];
+        Self { order, digest: digest("1"), node: "m0".into(), peers, slot }
+    }
+
+    fn seen(&self) -> SealSeen<'_> {
+        let Self { order, digest, node, peers, slot } = self;
+        SealSeen {
+            slot,
+            order: Some((order, digest)),
+            node,
+            known: &[],
+            is_busy: false,
+            rejoins: false,
+            placed_cluster: Some(EtcdClusterId(1)),
+            peers,
+            decision: DecisionSeen::Absent,
+            has_marks: false,
+        }
+    }
+}
+
 fn seal(bend: impl FnOnce(&mut SealSeen<'_>), order: &Order) -> Seal {
-    let (digest, node, peers) =
-        (digest("1"), "m0".into(), ["https://m1:2380".to_owned(), "https://m2:2380".to_owned()]);
-    let slot = ActiveSlot { number: 0, restore_id: id("a"), order_digest: digest.clone() };
-    let mut seen = SealSeen {
-        slot: &slot,
-        order: Some((order, &digest)),
-        node: &node,
-        known: &[],
-        is_busy: false,
-        rejoins: false,
-        placed_cluster: Some(EtcdClusterId(1)),
-        peers: &peers,
-        decision: DecisionSeen::Absent,
-        has_marks: false,
-    };
+    let sight = Sight::of(order.clone());
+    let mut seen = sight.seen();
     bend(&mut seen);
     decide_seal(&seen)
 }
@@ -99,21 +119,8 @@ fn a_node_that_took_part_before_never_takes_part_again_though_its_disk_is_new() 
     for decision in [DecisionSeen::Made(Verdict::Commit), DecisionSeen::Made(Verdict::Rollback), DecisionSeen::Forged] {
         assert_eq!(seal(|seen| seen.decision = decision, &order()), ignored(Ignored::Decided));
     }
-    let known = [id("a")];
-    let slot = ActiveSlot { number: 0, restore_id: id("a"), order_digest: digest("1") };
-    let (ours, own_digest, node) = (order(), digest("1"), "m0".into());
-    let seen = SealSeen {
-        slot: &slot,
-        order: Some((&ours, &own_digest)),
-        node: &node,
-        known: &known,
-        is_busy: false,
-        rejoins: false,
-        placed_cluster: Some(EtcdClusterId(1)),
-        peers: &[],
-        decision: DecisionSeen::Absent,
-        has_marks: false,
-    };
+    let (known, sight) = ([id("a")], Sight::of(order()));
+    let seen = SealSeen { known: &known, ..sight.seen() };
     assert_eq!(decide_seal(&seen), ignored(Ignored::Known));
 }
 
@@ -126,25 +133,10 @@ fn a_node_that_is_busy_otherwise_seals_nothing() {
 #[test]
 fn an_order_must_be_the_slots_and_as_approved_and_name_every_master() {
     assert_eq!(seal(|seen| seen.order = None, &order()), Seal::Ignore(Ignored::NotTheOrder));
-    let slot = ActiveSlot { number: 0, restore_id: id("a"), order_digest: digest("2") };
-    let (ours, own_digest, node) = (order(), digest("1"), NodeName::from("m0"));
-    let seen = SealSeen {
-        slot: &slot,
-        order: Some((&ours, &own_digest)),
-        node: &node,
-        known: &[],
-        is_busy: false,
-        rejoins: false,
-        placed_cluster: Some(EtcdClusterId(1)),
-        peers: &[],
-        decision: DecisionSeen::Absent,
-        has_marks: false,
-    };
-    assert_eq!(decide_seal(&seen), Seal::Ignore(Ignored::NotTheOrder));
-    assert_eq!(
-        decide_seal(&SealSeen { slot: &ActiveSlot { order_digest: digest("1"), ..slot.clone() }, ..seen }),
-        Seal::Seal
-    );
+    let (other, sight) = (digest("2"), Sight::of(order()));
+    let slot = ActiveSlot { order_digest: other, ..sight.slot.clone() };
+    assert_eq!(decide_seal(&SealSeen { slot: &slot, ..sight.seen() }), Seal::Ignore(Ignored::NotTheOrder));
+    assert_eq!(decide_seal(&sight.seen()), Seal::Seal);
     let unapproved = Order { hold_before_release: true, ..order() };
     assert_eq!(seal(|_| {}, &unapproved), Seal::Ignore(Ignored::NotApproved));
     let forgets = approved(Order { lost: vec![], ..order() });

@@ -116,7 +116,7 @@ fn state_of(backup: &EtcdBackup) -> State {
     });
     match archive.filter(|_| is_true(conditions, ConditionType::Complete)) {
         Some(archive) => State::Complete(archive),
-        None if backup.annotations().contains_key(label::IMPORTED) => {
+        None if backup.is_imported() => {
             match status.and_then(|status| status.execution.as_ref()) {
                 // Filled in, and the operator has not seen it yet.
                 Some(execution) if execution.result.is_some() => State::Running,

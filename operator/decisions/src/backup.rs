@@ -26,7 +26,7 @@ use lifeboat_crds::{
 };
 
 use crate::assignment::{Wanted, choose_node, next_attempt};
-use crate::conditions::{Outcome, Shown, human_duration, is_true, merge_conditions, since};
+use crate::conditions::{Outcome, Shown, human_duration, merge_conditions, since};
 use crate::event::EventDraft;
 use crate::{LocationView, SeenMember, after, horizon, until};
 use attempts::{Attempt, attempt_state, note_failure, retry_time};
@@ -86,8 +86,7 @@ pub enum Record {
 
 /// Decides upon a backup.
 pub fn decide_backup(observed: &ObservedBackup, now: Timestamp) -> BackupDecision {
-    let conditions = observed.backup.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    if is_true(conditions, ConditionType::Complete) || is_true(conditions, ConditionType::Failed) {
+    if observed.backup.has_ended() {
         return aftercare::decide_aftercare(observed, now);
     }
     let mut run = Run::of(observed, now);

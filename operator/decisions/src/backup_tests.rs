@@ -3,6 +3,7 @@ use crate::situation::{
     Show, assert_shown, assert_sound, at, backup, condition, good_location, healthy, is_true as shows, judged_location,
     location, member,
 };
+use lifeboat_crds::condition::is_true;
 use lifeboat_crds::{EtcdBackupLocation, Execution, label};
 use proptest::prelude::*;
 use serde_json::{Value, json};

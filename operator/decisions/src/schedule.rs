@@ -224,10 +224,6 @@ fn name_of(backup: &EtcdBackup) -> &str {
     backup.metadata.name.as_deref().unwrap_or_default()
 }
 
-fn has_ended(backup: &EtcdBackup, type_: ConditionType) -> bool {
-    backup.status.as_ref().is_some_and(|status| is_true(&status.conditions, type_))
-}
-
 /// Since when the schedule runs again, if it was suspended before.
 fn resumed_at(schedule: &EtcdBackupSchedule, now: Timestamp) -> Option<Timestamp> {
     let conditions = schedule.status.as_ref().map_or(&[][..], |status| &status.conditions);

@@ -5,9 +5,8 @@ use std::time::Instant;
 
 use kube::ResourceExt;
 use lifeboat_crds::backup::BackupResult;
-use lifeboat_crds::condition::is_true;
 use lifeboat_crds::manifest::ManifestObject;
-use lifeboat_crds::{BackupId, ConditionType, EtcdBackup, Reason, Task, TaskError, label};
+use lifeboat_crds::{BackupId, EtcdBackup, Reason, Task, TaskError, label};
 use tokio_util::sync::CancellationToken;
 
 use super::errands::{Errand, ErrandRunner};
@@ -27,11 +26,10 @@ impl Assigned for EtcdBackup {
 
     fn seen<'o>(&'o self, uid: &'o str) -> Seen<'o> {
         let Some(status) = &self.status else { return Seen::of::<()>(uid, None, None, false) };
-        let is = |type_| is_true(&status.conditions, type_);
         // A run is over with the backup; an errand begins only then.
         let is_over = status.assignment.as_ref().is_some_and(|assignment| match errand_of(assignment.task) {
             Some(_) => false,
-            None => is(ConditionType::Complete) || is(ConditionType::Failed),
+            None => self.has_ended(),
         });
         Seen::of(uid, status.assignment.as_ref(), status.execution.as_ref(), is_over)
     }

@@ -76,17 +76,13 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
     let Ok(zone) = TimeZone::get(&schedule.spec.time_zone) else { return Vec::new() };
     let name = schedule.metadata.name.as_deref().unwrap_or_default();
     let judged: Vec<&EtcdBackup> = backups.iter().copied().filter(|backup| is_subject(backup, name)).collect();
-    let holds: BTreeMap<&str, Option<String>> =
-        locations.iter().map(|(name, location)| (name.as_str(), hold_of(name, location, *last_restore, now))).collect();
-    let missing = Some("its location does not exist".to_owned());
-    let holdings: Vec<Holding> = judged
+    let standings: BTreeMap<&str, Standing> = locations
         .iter()
-        .map(|backup| {
-            let location = backup.spec.location_ref.name.as_str();
-            let hold = holds.get(location).unwrap_or(&missing);
-            holding_of(backup, locations.get(location), hold.clone(), now)
-        })
+        .map(|(name, location)| (name.as_str(), Standing::of(name, location, *last_restore, now)))
         .collect();
+    let unseen = Standing::of("of its name", &LocationView::Missing, None, now);
+    let standing_of = |backup: &EtcdBackup| standings.get(backup.spec.location_ref.name.as_str()).unwrap_or(&unseen);
+    let holdings: Vec<Holding> = judged.iter().map(|backup| holding_of(backup, standing_of(backup), now)).collect();
     let view = Judged { holdings: &holdings, policy: &schedule.spec.retention, zone: &zone, newest_run: *newest_run };
     let verdicts = judge_archives(&view, now);
     let generation = schedule.metadata.generation.unwrap_or(0);
@@ -97,15 +93,14 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
     pairs.sort_by_cached_key(|(backup, _)| (slot_of(backup), name_of(backup)));
     let marks = pairs.into_iter().filter_map(|(backup, verdict)| {
         // Where nothing can be reached nothing goes, and to say so of each archive would be as many writes with each outage.
-        let is_away = unreachable(&backup.spec.location_ref.name, locations.get(&backup.spec.location_ref.name));
-        if is_away.is_some() && !shows_expire(backup) {
+        let Standing { away, hold: _, pass_id } = standing_of(backup);
+        if away.is_some() && !shows_expire(backup) {
             return None;
         }
         if !verdict.is_keep() && !shows_expire(backup) {
             room = room.checked_sub(1)?;
         }
-        let pass = pass_id(locations.get(&backup.spec.location_ref.name));
-        let expiry = expiry_of(backup, &verdict, (generation, pass), *last_restore)?;
+        let expiry = expiry_of(backup, &verdict, (generation, pass_id), *last_restore)?;
         let before = backup.status.clone().unwrap_or_default();
         let status = EtcdBackupStatus { execution: None, expiry: Some(expiry), ..before };
         Some(Mark { name: name_of(backup), status })
@@ -129,8 +124,7 @@ fn is_subject(backup: &EtcdBackup, schedule: &str) -> bool {
     let labels = backup.metadata.labels.as_ref();
     let is_labelled = labels.and_then(|labels| labels.get(label::SCHEDULE)).is_some_and(|name| name == schedule);
     let is_run = has(label::SLOT) || backup.is_imported();
-    let is_complete = backup.status.as_ref().is_some_and(|status| is_true(&status.conditions, ConditionType::Complete));
-    is_labelled && is_run && is_complete && !is_asked_to_go(backup)
+    is_labelled && is_run && backup.is(ConditionType::Complete) && !is_asked_to_go(backup)
 }
 
 /// Whether somebody asked, rightly, for the deletion of the archive, and nothing pins it.
@@ -140,25 +134,50 @@ pub fn is_asked_to_go(backup: &EtcdBackup) -> bool {
     asked.is_some() && asked == id && pin_of(backup).is_none()
 }
 
-fn holding_of(backup: &EtcdBackup, location: Option<&LocationView>, hold: Option<String>, now: Timestamp) -> Holding {
+/// What a location means for all archives in it.
+struct Standing {
+    /// Why nobody may count on what lies there: its records say what was true when it was last seen.
+    away: Option<String>,
+    /// Why nothing may be deleted there.
+    hold: Option<String>,
+    /// Its last listing; empty where there was none.
+    pass_id: String,
+}
+
+impl Standing {
+    fn of(name: &str, location: &LocationView, last_restore: Option<Timestamp>, now: Timestamp) -> Self {
+        let status = match location {
+            LocationView::Missing => None,
+            LocationView::Seen(location) => location.status.as_ref(),
+        };
+        let pass = status.and_then(|status| status.catalog.as_ref());
+        Self {
+            away: unreachable(name, location),
+            hold: hold_of(name, location, last_restore, now),
+            pass_id: pass.map(|pass| pass.pass_id.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+fn unreachable(name: &str, location: &LocationView) -> Option<String> {
+    let location = match location {
+        LocationView::Seen(location) => location,
+        LocationView::Missing => return Some(format!("location {name} does not exist")),
+    };
+    let conditions = location.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    (!is_true(conditions, ConditionType::Available)).then(|| format!("location {name} cannot be reached"))
+}
+
+fn holding_of(backup: &EtcdBackup, location: &Standing, now: Timestamp) -> Holding {
+    let Standing { away, hold, pass_id: _ } = location;
     let slot = slot_of(backup);
-    let worth = match unreachable(&backup.spec.location_ref.name, location) {
-        Some(words) => Worth::NotCounted(words),
+    let worth = match away {
+        Some(words) => Worth::NotCounted(words.clone()),
         // Ranked first until then, it would push real ones out.
         None if slot > horizon(now) => Worth::NotCounted("its run lies ahead by the operator's clock".to_owned()),
         None => worth_of(backup),
     };
-    Holding { name: name_of(backup), slot, worth, pin: pin_of(backup), hold }
-}
-
-/// Why nobody may count on what lies in a location: its records say what was true when it was last seen.
-fn unreachable(name: &str, location: Option<&LocationView>) -> Option<String> {
-    let location = match location {
-        Some(LocationView::Seen(location)) => location,
-        Some(LocationView::Missing) | None => return Some(format!("location {name} does not exist")),
-    };
-    let conditions = location.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    (!is_true(conditions, ConditionType::Available)).then(|| format!("location {name} cannot be reached"))
+    Holding { name: name_of(backup), slot, worth, pin: pin_of(backup), hold: hold.clone() }
 }
 
 /// The run that a backup is of: by its annotation, else by its name, as with one found in the bucket; else it is a run of
@@ -251,19 +270,11 @@ fn hold_of(name: &str, location: &LocationView, last_restore: Option<Timestamp>,
         .then(|| format!("the clocks of location {name} and of the masters differ by more than 5 minutes"))
 }
 
-fn pass_id(location: Option<&LocationView>) -> String {
-    let status = match location {
-        Some(LocationView::Seen(location)) => location.status.as_ref(),
-        Some(LocationView::Missing) | None => None,
-    };
-    status.and_then(|status| status.catalog.as_ref()).map(|pass| pass.pass_id.clone()).unwrap_or_default()
-}
-
 /// The expiry to write, where it differs from what the backup shows.
 fn expiry_of(
     backup: &EtcdBackup,
     verdict: &Verdict,
-    (policy_generation, pass_id): (i64, String),
+    (policy_generation, pass_id): (i64, &str),
     last_restore: Option<Timestamp>,
 ) -> Option<Expiry> {
     let Verdict { decision, reasons } = verdict;
@@ -283,7 +294,7 @@ fn expiry_of(
     };
     let is_same =
         shown.is_some_and(|shown| shown.decision == *decision && shown.reasons == reasons && !is_outdated(shown));
-    (!is_same).then_some(Expiry { decision: *decision, reasons, policy_generation, pass_id })
+    (!is_same).then_some(Expiry { decision: *decision, reasons, policy_generation, pass_id: pass_id.to_owned() })
 }
 
 /// Whether the store refused the last deletion; while the next one is under way, what is shown stays.

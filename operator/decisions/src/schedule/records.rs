@@ -10,7 +10,7 @@ use lifeboat_crds::schedule::Retained;
 use lifeboat_crds::{ConditionType, EtcdBackup, ObjectName, Reason, Time};
 
 use super::due::is_asked;
-use super::{has_ended, name_of};
+use super::name_of;
 use crate::horizon;
 
 /// Most runs named in `status.active`.
@@ -60,8 +60,7 @@ pub(super) fn summarize(backups: &[&EtcdBackup], now: Timestamp) -> History {
     let over: Vec<Finished> = newest_first().filter_map(|run| finished(run)).collect();
     let failures = over.iter().take_while(|run| run.failure.is_some()).count();
     let newest = newest_first().next().and_then(|run| run.first());
-    let good: Vec<&EtcdBackup> =
-        backups.iter().copied().filter(|backup| has_ended(backup, ConditionType::Complete)).collect();
+    let good: Vec<&EtcdBackup> = backups.iter().copied().filter(|backup| backup.is(ConditionType::Complete)).collect();
     let kept: Vec<&EtcdBackup> = good.iter().filter(|backup| !is_lost(backup)).copied().collect();
     let retained = Retained {
         count: i64::try_from(kept.len()).unwrap_or(i64::MAX),
@@ -92,14 +91,9 @@ fn runs_of<'b>(backups: impl Iterator<Item = &'b EtcdBackup>) -> BTreeMap<Timest
     runs
 }
 
-/// Whether nothing is known yet of how it ends, or ended: one found in the bucket waits to be filled in by a listing.
-fn is_open(backup: &EtcdBackup) -> bool {
-    !has_ended(backup, ConditionType::Complete) && !has_ended(backup, ConditionType::Failed)
-}
-
 /// Whether a backup goes on.
 pub(super) fn is_active(backup: &EtcdBackup) -> bool {
-    !backup.is_imported() && is_open(backup)
+    !backup.is_imported() && !backup.has_ended()
 }
 
 /// Whether a listing of the bucket misses the archive, or found it altered.
@@ -117,7 +111,7 @@ pub(super) fn failed_beyond(backups: &[&EtcdBackup], kept: i32) -> Vec<String> {
     let mut failed: Vec<&EtcdBackup> = backups
         .iter()
         .copied()
-        .filter(|backup| has_ended(backup, ConditionType::Failed) && !has_ended(backup, ConditionType::Complete))
+        .filter(|backup| backup.is(ConditionType::Failed) && !backup.is(ConditionType::Complete))
         .collect();
     failed.sort_by(|one, other| (time_of(other), name_of(other)).cmp(&(time_of(one), name_of(one))));
     let beyond = failed.into_iter().skip(usize::try_from(kept).unwrap_or(0));
@@ -139,10 +133,11 @@ fn completion(backup: &EtcdBackup) -> Option<Timestamp> {
 
 /// How a run ended; `None` while it may still go either way.
 fn finished(run: &[&EtcdBackup]) -> Option<Finished> {
-    if let Some(good) = run.iter().find(|backup| has_ended(backup, ConditionType::Complete)) {
+    if let Some(good) = run.iter().find(|backup| backup.is(ConditionType::Complete)) {
         return Some(Finished { name: name_of(good).to_owned(), failure: None });
     }
-    if run.iter().any(|backup| is_open(backup)) {
+    // One found in the bucket waits to be filled in by a listing.
+    if run.iter().any(|backup| !backup.has_ended()) {
         return None;
     }
     let backup = run.first()?;
