@@ -206,9 +206,7 @@ async fn a_forged_decision_is_ignored_and_told() {
         later.store.delete(&key).await.unwrap();
     });
     assert_eq!(world.check(&world.run_all(&id).await), Outcome::Committed);
-    assert!(
-        world.story().contains("ignored: decision.json")
-            || world.masters()[0].told.iter().any(|line| line.contains("ignored: decision.json"))
-    );
+    let told = world.masters()[0].told.clone();
+    assert!(told.iter().any(|line| line.starts_with("ignored: decision.json")));
     assert_eq!(decision(&world, &id).await["payload"]["verdict"], Verdict::Commit.to_string());
 }
