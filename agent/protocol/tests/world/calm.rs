@@ -5,10 +5,10 @@
 //! comes back is a story without an end.
 
 use std::collections::HashSet;
-use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use super::cluster::{NODES, World};
+use super::fold::key_of;
 use super::model::{Action, Restore};
 
 const SHARDS: u64 = 64;
@@ -19,12 +19,6 @@ pub struct Calm {
     known: Arc<Vec<Mutex<HashSet<u64>>>>,
     /// Humans who began to decide by hand go on with it; else they have walked away.
     pub with_humans: bool,
-}
-
-fn key(world: &World) -> u64 {
-    let mut hasher = std::collections::hash_map::DefaultHasher::new();
-    world.hash(&mut hasher);
-    hasher.finish()
 }
 
 impl Calm {
@@ -50,7 +44,7 @@ impl Calm {
     pub fn story(&self, restore: &Restore, world: &World) -> (Vec<Action>, bool) {
         let (mut world, mut passed, mut story) = (world.clone(), Vec::new(), Vec::new());
         let good = loop {
-            let key = key(&world);
+            let key = key_of(&world);
             if self.knows(key) || restore.is_excused(&world, self.with_humans) {
                 break true;
             }

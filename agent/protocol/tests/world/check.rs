@@ -1,11 +1,10 @@
 //! What counts as a breach, and what as a good end.
 
-use std::hash::{Hash, Hasher};
-
 use lifeboat_crds::mark::{Outcome, Verdict};
 use lifeboat_protocol::observed::{ControlPlane, Etcd, Side};
 
 use super::cluster::{Breach, NODES, Node, Setting, World};
+use super::fold::key_of;
 
 impl World {
     /// Whether a control plane of node `index` can reach an etcd on this data. A quorum is not asked for: what cannot
@@ -68,14 +67,10 @@ impl World {
     /// Seats 1 and 2 differ in nothing but their number; of two worlds that are the same but for it, takes one.
     pub fn sort(&mut self) {
         let key = |index: usize| {
-            let mut hasher = std::collections::hash_map::DefaultHasher::new();
             let flying =
                 self.bucket.flying.mark.filter(|(node, _)| usize::from(*node) == index).map(|(_, claim)| claim);
-            (&self.nodes[index], self.bucket.marks[index], flying).hash(&mut hasher);
-            for hand in &self.hands {
-                (hand.journals[index], hand.told[index]).hash(&mut hasher);
-            }
-            hasher.finish()
+            let hands: Vec<_> = self.hands.iter().map(|hand| (hand.journals[index], hand.told[index])).collect();
+            key_of(&(&self.nodes[index], self.bucket.marks[index], flying, hands))
         };
         if key(2) < key(1) {
             self.nodes.swap(1, 2);

@@ -251,7 +251,7 @@ pub struct Hand {
 }
 
 /// Everything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct World {
     pub nodes: [Node; NODES],
     pub bucket: Bucket,

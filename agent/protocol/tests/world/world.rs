@@ -4,6 +4,7 @@ pub mod broken;
 pub mod calm;
 pub mod check;
 pub mod cluster;
+pub mod fold;
 pub mod host;
 pub mod human;
 pub mod model;
