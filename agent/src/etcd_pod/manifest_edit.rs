@@ -1,5 +1,6 @@
 //! Puts the supervisor into a static pod's manifest, or takes it out: by whole lines with a mark at their end, so that
-//! taking them out leaves every other byte as it is, also what was edited meanwhile. Pure.
+//! taking them out leaves every other byte as it is, also what was edited meanwhile; the one line that is changed keeps what
+//! stood there behind its mark. Pure.
 
 use std::path::Path;
 
@@ -7,6 +8,15 @@ use crate::host::static_pod::{StaticPod, parse_static_pod};
 
 /// End of every line that is ours.
 const MARK: &str = " # lifeboat etcd-pod";
+/// Behind it stands what a line that was changed said.
+const INSTEAD_OF: &str = " # lifeboat etcd-pod instead of:";
+/// The setting of a probe that is changed.
+const THRESHOLD: &str = "failureThreshold:";
+/// How long the kubelet is to wait for etcd's first answer, in seconds. kubeadm gives it four minutes and a half; a database of
+/// etcd's largest size is unpacked and proven within this on a disk of 10 MB/s, and a container that is killed before begins anew.
+const STARTS_WITHIN: u64 = 3_600;
+/// The kubelet's own default.
+const PERIOD: u64 = 10;
 /// Name of the volume.
 const VOLUME: &str = "lifeboat";
 
@@ -67,6 +77,7 @@ pub fn insert(text: &str, insertion: &Insertion) -> Result<String, String> {
         });
         lines.splice(at + 1..at + 1, ours.collect::<Vec<_>>());
     }
+    widen_startup_probe(&mut lines);
     let after = lines.concat();
     check(&before, &after, directory)?;
     Ok(after)
@@ -80,13 +91,44 @@ pub fn remove(text: &str) -> Result<String, String> {
     if !text.contains(MARK) {
         return Err("the supervisor is not in the manifest".to_owned());
     }
-    let rest: String =
-        text.split_inclusive('\n').filter(|line| !line.trim_end().ends_with(MARK.trim_start())).collect();
+    let kept = text.split_inclusive('\n').filter(|line| !line.trim_end().ends_with(MARK.trim_start()));
+    let rest: String = kept.map(as_before).collect();
     let pod = parse_static_pod(&rest).map_err(|error| format!("what is left is no manifest: {error}"))?;
     match pod.container_running("etcd") {
         Some(container) if !container.is_supervised() => Ok(rest),
         Some(_) => Err("the supervisor was also put in by hand; take it out by hand".to_owned()),
         None => Err("what is left runs no etcd".to_owned()),
+    }
+}
+
+/// Has the kubelet wait for a restore. Where the one startup probe is not written as kubeadm writes it, it stays as it is.
+fn widen_startup_probe(lines: &mut [String]) {
+    let is_probe = |line: &String| line.trim() == "startupProbe:";
+    let Some(probe) =
+        lines.iter().position(is_probe).filter(|_| lines.iter().filter(|line| is_probe(line)).count() == 1)
+    else {
+        return;
+    };
+    let depth = indent_of(&lines[probe]).len();
+    let below = lines[probe + 1..].iter().take_while(|line| indent_of(line).len() > depth).count();
+    let body = probe + 1..probe + 1 + below;
+    let number = |line: &String, key: &str| line.trim().strip_prefix(key)?.trim().parse::<u64>().ok();
+    let period = lines[body.clone()].iter().find_map(|line| number(line, "periodSeconds:")).unwrap_or(PERIOD).max(1);
+    let wanted = STARTS_WITHIN / period;
+    for line in &mut lines[body] {
+        if number(line, THRESHOLD).is_some_and(|found| found < wanted)
+            && let Some((indent, rest)) = line.split_once(THRESHOLD)
+        {
+            *line = format!("{indent}{THRESHOLD} {wanted}{INSTEAD_OF}{rest}");
+        }
+    }
+}
+
+/// A line as it was before it was changed.
+fn as_before(line: &str) -> String {
+    match (line.split_once(THRESHOLD), line.split_once(INSTEAD_OF)) {
+        (Some((indent, _)), Some((_, rest))) => format!("{indent}{THRESHOLD}{rest}"),
+        (_, None) | (None, _) => line.to_owned(),
     }
 }
 
@@ -142,6 +184,11 @@ mod tests {
             assert!(container.is_supervised(), "{name}");
             assert_eq!(container.command[..2], ["/opt/lifeboat/bin/lifeboat", "etcd-pod"]);
             assert_eq!(remove(&inside).unwrap(), text, "{name}");
+            let after = |text: &str| text.split_once("startupProbe:").unwrap().1.to_owned();
+            assert!(after(&text).starts_with("\n      failureThreshold: 24\n"), "{name}");
+            let widened = "\n      failureThreshold: 360 # lifeboat etcd-pod instead of: 24\n";
+            assert!(after(&inside).starts_with(widened), "{name}: {inside}");
+            assert_eq!(inside.matches("failureThreshold: 8\n").count(), text.matches("failureThreshold: 8\n").count());
             assert!(insert(&inside, &insertion()).is_err() && remove(&text).is_err());
         }
     }
@@ -152,6 +199,18 @@ mod tests {
         let edited = |text: &str| text.replace("--snapshot-count=10000", "--snapshot-count=5000");
         let inside = edited(&insert(&text, &insertion()).unwrap());
         assert_eq!(remove(&inside).unwrap(), edited(&text));
+    }
+
+    #[test]
+    fn a_startup_probe_that_waits_long_enough_stays() {
+        let patient = corpus("kubeadm/v1.35/etcd.yaml").replace("failureThreshold: 24", "failureThreshold: 999");
+        let inside = insert(&patient, &insertion()).unwrap();
+        assert!(inside.contains("      failureThreshold: 999\n") && !inside.contains(INSTEAD_OF));
+        let slow = corpus("kubeadm/v1.35/etcd.yaml")
+            .replace("failureThreshold: 24\n", "failureThreshold:   24\n      periodSeconds: 60\n");
+        let inside = insert(&slow, &insertion()).unwrap();
+        assert!(inside.contains("      failureThreshold: 60 # lifeboat etcd-pod instead of:   24\n"), "{inside}");
+        assert_eq!(remove(&inside).unwrap(), slow);
     }
 
     #[test]

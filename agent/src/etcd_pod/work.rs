@@ -59,6 +59,14 @@ pub fn take_command(settings: &Settings) -> bool {
     let path = settings.place.command();
     match command_file::look(&path) {
         Ok(Found::Nothing) => false,
+        // What could not be taken away would be done again and again.
+        Ok(Found::Reinitialize) if !may_remove(settings) => {
+            tracing::warn!(
+                "command is not obeyed: etcd's user cannot write in {}, so it could not be taken away; give that directory to it",
+                settings.place.volume.display()
+            );
+            false
+        }
         Ok(Found::Reinitialize) => true,
         Ok(Found::Refused { content, words }) => {
             refuse(settings, &content, words);
@@ -69,6 +77,12 @@ pub fn take_command(settings: &Settings) -> bool {
             false
         }
     }
+}
+
+fn may_remove(settings: &Settings) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    let wanted = Access::WRITE_OK | Access::EXEC_OK;
+    accessat(CWD, &settings.place.volume, wanted, AtFlags::EACCESS).is_ok()
 }
 
 /// Answers a command that is refused, and takes it away.

@@ -1,12 +1,15 @@
 //! The one writer of files on hosts: a reader sees the old content or the new, whole, also after a power cut.
 //!
 //! Temporary file in the same directory, fsync, rename, fsync of the directory. Temporary names begin with a dot,
-//! because the kubelet starts every other file in its manifest directory.
+//! because the kubelet starts every other file in its manifest directory. What root makes belongs to whoever its directory
+//! belongs to: beside etcd's data that may be a user of etcd's own, who must be able to read it.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// Why a file was not written.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +31,38 @@ impl WriteError {
 
 /// Makes a directory and those above it; new ones get `mode`.
 pub fn make_directory(path: &Path, mode: u32) -> Result<(), WriteError> {
-    DirBuilder::new().recursive(true).mode(mode).create(path).map_err(WriteError::at("made", path))
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_directory(parent, mode)?;
+    }
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => return Ok(()),
+        made => made.map_err(WriteError::at("made", path))?,
+    }
+    // Whom the directory above belongs to could have put something else in its place: that is not followed.
+    let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits();
+    let opened = OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or(0)).open(path);
+    inherit_owner(&opened.map_err(WriteError::at("opened", path))?, path)
+}
+
+/// Gives what root has just made to whoever the directory it is in belongs to.
+pub fn inherit_owner(made: &File, path: &Path) -> Result<(), WriteError> {
+    let step = WriteError::at("given its owner", path);
+    let owners = std::fs::metadata(directory_of(path)).and_then(|above| Ok((above, made.metadata()?)));
+    let (above, own) = match owners {
+        Ok(owners) => owners,
+        Err(error) => return Err(step(error)),
+    };
+    if !rustix::process::geteuid().is_root() || above.uid() == own.uid() {
+        return Ok(());
+    }
+    match fchown(made, Some(above.uid()), Some(above.gid())) {
+        // A network file system that takes root for nobody keeps what it made.
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied => Err(step(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Makes a directory that nobody else may look into, also where it exists already (a kubelet makes host paths with 0755).
@@ -89,6 +123,7 @@ impl Temporary {
             .map_err(WriteError::at("created", path))?;
         // The umask had a say in the mode above; this has not.
         file.set_permissions(Permissions::from_mode(mode)).map_err(WriteError::at("given its mode", path))?;
+        inherit_owner(&file, path)?;
         file.write_all(content).map_err(WriteError::at("written", path))?;
         file.sync_all().map_err(WriteError::at("synced", path))?;
         Ok(temporary)
@@ -102,11 +137,15 @@ impl Drop for Temporary {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), WriteError> {
-    let directory = match path.parent() {
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         Some(_) | None => Path::new("."),
-    };
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), WriteError> {
+    let directory = directory_of(path);
     File::open(directory).and_then(|file| file.sync_all()).map_err(WriteError::at("synced in its directory", path))
 }
 
@@ -132,6 +171,27 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"short");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn what_root_makes_belongs_to_whoever_its_directory_belongs_to() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(12_345), Some(54_321)).unwrap();
+        let below = dir.path().join("lifeboat/deeper");
+        make_directory(&below, 0o700).unwrap();
+        make_directory(&below, 0o700).unwrap();
+        let files = [dir.path().join("result"), below.join("journal"), below.join("new")];
+        replace(&files[0], b"x", 0o644).unwrap();
+        replace(&files[1], b"x", 0o600).unwrap();
+        create_new(&files[2], b"x", 0o600).unwrap();
+        for path in [&dir.path().join("lifeboat"), &below].into_iter().chain(&files) {
+            let metadata = std::fs::metadata(path).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (12_345, 54_321), "{}", path.display());
+        }
+        assert_eq!(std::fs::metadata(&below).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

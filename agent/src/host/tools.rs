@@ -104,6 +104,8 @@ pub fn ask_version(program: &Path, arguments: &[&str]) -> Option<String> {
         .args(arguments)
         .env_clear()
         .env("ETCDCTL_API", "3")
+        // In etcd's image the program goes by its bare name, and is not where the system's own default looks.
+        .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -1,9 +1,9 @@
 //! `etcd-pod install|uninstall`: puts the supervisor into this master's manifest of etcd, or takes it out. Writes one file,
-//! at which the kubelet restarts etcd.
+//! at which the kubelet restarts etcd, and a mark in lifeboat's own directory: `kubeadm upgrade` writes the manifest anew.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -17,10 +17,13 @@ use crate::rejoin::quorum::client_urls;
 use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::exchange;
 use crate::restore_engine::identity::read_wal_head;
-use crate::restore_engine::layout::Place;
+use crate::restore_engine::layout::{PRIVATE, Place};
 
 /// Where program and tools are, on the host and in etcd's container.
 const DIRECTORY: &str = "/opt/lifeboat";
+
+/// The mark that the supervisor was put in, beside lifeboat's other state.
+const INSTALLED: &str = "etcd-pod-installed";
 
 /// The supervisor and this master's manifest.
 #[derive(Debug, clap::Subcommand)]
@@ -72,6 +75,12 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
     let failed = |error: std::io::Error| NodeError::Failed(format!("{} cannot be read: {error}", path.display()));
     let text = std::fs::read_to_string(&path).map_err(failed)?;
     let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o7777;
+    let mark = node.state_dir.join(INSTALLED);
+    if !is_install && !found.is_supervised && mark.exists() {
+        forget(&mark)?;
+        let words = format!("{} was written anew without the supervisor; that is known now\n", path.display());
+        return Ok(print(out, output, &words, &Changed { manifest: path, installed: false })?);
+    }
     let (changed, words) = if is_install {
         check_program(&node)?;
         let insertion = Insertion { directory: DIRECTORY.to_owned(), flags: flags(&node).await? };
@@ -80,9 +89,39 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
         (remove(&text), "etcd is restarted without lifeboat's supervisor by the kubelet")
     };
     let changed = changed.map_err(|words| NodeError::Refused(format!("{}: {words}", path.display())))?;
-    crashsafe::replace(&path, changed.as_bytes(), mode)?;
+    // The mark is never there without the supervisor, whatever a kill cuts off.
+    if is_install {
+        crashsafe::replace(&path, changed.as_bytes(), mode)?;
+        crashsafe::make_private_directory(&node.state_dir)?;
+        crashsafe::replace(&mark, format!("{}\n", manifest.display()).as_bytes(), PRIVATE)?;
+    } else {
+        forget(&mark)?;
+        crashsafe::replace(&path, changed.as_bytes(), mode)?;
+    }
     let value = Changed { manifest: path.clone(), installed: is_install };
     Ok(print(out, output, &format!("{} is changed: {words}; one master at a time\n", path.display()), &value)?)
+}
+
+fn forget(mark: &Path) -> Result<(), NodeError> {
+    match std::fs::remove_file(mark) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(NodeError::Failed(format!("{} cannot be removed: {error}", mark.display())))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Whether the supervisor was put into the manifest and is not there any more: words.
+pub fn is_missing(node: &Node) -> Option<String> {
+    let found = node.discovery();
+    let manifest = found.manifest.as_ref().filter(|_| !found.is_supervised)?;
+    node.state_dir.join(INSTALLED).exists().then(|| {
+        format!(
+            "lifeboat's supervisor was installed in front of etcd and is not in {} any more (`kubeadm upgrade` writes it anew): \
+             `lifeboat etcd-pod install` puts it in again, `lifeboat etcd-pod uninstall` forgets it",
+            manifest.display()
+        )
+    })
 }
 
 /// What the next start of etcd would do otherwise with the supervisor than without it must be over first: an order that waits would

@@ -106,6 +106,7 @@ pub async fn run(arguments: StatusArguments, depth: Depth, out: &mut (dyn Write 
     let node = Node::discover(node).await?;
     let found = node.discovery();
     let mut incomplete: Vec<String> = found.problems.iter().chain(&found.restore_problems).cloned().collect();
+    incomplete.extend(super::pod::is_missing(&node));
     let etcd = match depth {
         Depth::Files => None,
         Depth::Whole => match ask(&node).await {

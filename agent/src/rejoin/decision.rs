@@ -1,6 +1,6 @@
 //! Whether this member may leave and come back, and what the next step is. Pure.
 
-use crate::etcd::status::{ClusterId, Member, MemberId};
+use crate::etcd::status::{Alarm, ClusterId, Member, MemberId};
 
 /// What one of the other members says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// The others, each asked itself.
     pub others: Vec<Witness>,
+    /// Alarms of the whole cluster.
+    pub alarms: Vec<Alarm>,
 }
 
 /// This member in the list of members, known by its peer URLs.
@@ -35,7 +37,7 @@ pub fn own_entry<'c>(members: &'c [Member], peer_urls: &[String]) -> Option<&'c 
 /// # Errors
 /// It cannot: the arithmetic, in words.
 pub fn check_quorum(cluster: &Cluster, own: Option<MemberId>) -> Result<(), String> {
-    let Cluster { id: _, members, others } = cluster;
+    let Cluster { id: _, members, others, alarms: _ } = cluster;
     let is_other = |member: &&Member| Some(member.id) != own;
     let odd = members.iter().filter(is_other).find(|member| member.is_learner || member.name.is_empty());
     if let Some(member) = odd {
@@ -67,6 +69,40 @@ pub fn check_quorum(cluster: &Cluster, own: Option<MemberId>) -> Result<(), Stri
             "bring the others back first, or restore all of them from a backup"
         },
     ))
+}
+
+/// Whether etcd takes writes: while an alarm is raised it takes none, and so not the lock either.
+///
+/// # Errors
+/// It does not: which alarm, and what to do about it first.
+pub fn check_alarms(cluster: &Cluster, own: Option<MemberId>) -> Result<(), String> {
+    let Cluster { id: _, members, others: _, alarms } = cluster;
+    let name_of = |id: MemberId| match members.iter().find(|member| member.id == id) {
+        _ if Some(id) == own => "this member".to_owned(),
+        Some(member) if !member.name.is_empty() => member.name.clone(),
+        Some(_) | None => format!("member {id}"),
+    };
+    let raised =
+        |kind: &'static str| alarms.iter().filter(move |alarm| alarm.kind == kind).map(move |alarm| alarm.member_id);
+    if let Some(other) = raised("CORRUPT").find(|&id| Some(id) != own) {
+        return Err(format!(
+            "etcd raised the alarm CORRUPT for {}: nobody knows then whose data is right, so nothing is taken from the others; compare              the members (`etcdctl endpoint hashkv --cluster`), or restore all of them from a backup",
+            name_of(other)
+        ));
+    }
+    let wanted = "then say `lifeboat etcd reinitialize` again";
+    if raised("CORRUPT").next().is_some() {
+        return Err(format!(
+            "etcd raised the alarm CORRUPT for this member and refuses every write until it is taken back, also the lock that keeps two              members from leaving at once: stop the API server of this node, `etcdctl alarm disarm`, {wanted}"
+        ));
+    }
+    match raised("NOSPACE").next() {
+        Some(member) => Err(format!(
+            "etcd raised the alarm NOSPACE for {} and refuses every write, also the lock that keeps two members from leaving at once:              make room first (`etcdctl compact` to the newest revision, `etcdctl defrag` on each member, `etcdctl alarm disarm`), {wanted}",
+            name_of(member)
+        )),
+        None => Ok(()),
+    }
 }
 
 /// What lies in the place of this member's data.
@@ -134,7 +170,7 @@ mod tests {
             name: member.name.clone(),
             complaint: sick.contains(&member.id.0).then(|| "no answer".to_owned()),
         });
-        Cluster { id: ClusterId(9), others: others.collect(), members }
+        Cluster { id: ClusterId(9), others: others.collect(), members, alarms: vec![] }
     }
 
     #[test]
@@ -155,6 +191,26 @@ mod tests {
         let words = check_quorum(&cluster(3, &[3]), Some(MemberId(1))).unwrap_err();
         assert!(words.starts_with("3 voting members need 2") && words.contains("m3: no answer"), "{words}");
         assert!(check_quorum(&cluster(2, &[]), Some(MemberId(1))).unwrap_err().contains("never"));
+    }
+
+    #[test]
+    fn an_alarm_is_named_with_what_to_do_before_the_lock_is_tried() {
+        let mut cluster = cluster(3, &[]);
+        assert_eq!(check_alarms(&cluster, Some(MemberId(1))), Ok(()));
+        for (member, kind, expected) in [
+            (2, "NOSPACE", ["NOSPACE for m2", "etcdctl defrag"]),
+            (1, "NOSPACE", ["NOSPACE for this member", "make room first"]),
+            (1, "CORRUPT", ["CORRUPT for this member", "alarm disarm"]),
+            (3, "CORRUPT", ["CORRUPT for m3", "restore all"]),
+            (0, "CORRUPT", ["CORRUPT for member 0", "restore all"]),
+        ] {
+            cluster.alarms = vec![Alarm { member_id: MemberId(member), kind: kind.into() }];
+            let words = check_alarms(&cluster, Some(MemberId(1))).unwrap_err();
+            assert!(expected.iter().all(|part| words.contains(part)), "{words}");
+        }
+        let worst = Alarm { member_id: MemberId(3), kind: "CORRUPT".into() };
+        cluster.alarms = vec![Alarm { member_id: MemberId(1), kind: "NOSPACE".into() }, worst];
+        assert!(check_alarms(&cluster, Some(MemberId(1))).unwrap_err().contains("CORRUPT"));
     }
 
     #[test]

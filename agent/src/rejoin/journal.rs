@@ -109,6 +109,13 @@ pub fn old_data(place: &Place) -> PathBuf {
     place.rejoin_directory().join("old")
 }
 
+/// Where the old WAL waits, if it has a directory of its own: beside that, because it may be on another file system than the data.
+pub fn old_wal_data(place: &Place) -> Option<PathBuf> {
+    let wal = place.wal_dir.as_ref()?;
+    let name = wal.file_name().unwrap_or_default().to_string_lossy();
+    Some(wal.with_file_name(format!(".{name}.lifeboat-reinitialize")))
+}
+
 /// The snapshot taken before.
 pub fn safety(place: &Place) -> PathBuf {
     place.rejoin_directory().join("before.db")
@@ -131,7 +138,8 @@ pub fn remove_all(place: &Place) -> Result<(), RestoreError> {
             Ok(()) | Err(_) => Ok(()),
         }
     };
-    for path in [old_data(place), safety(place), given_endpoints(place), path(place)] {
+    let beside = [safety(place), given_endpoints(place), path(place)];
+    for path in [old_data(place)].into_iter().chain(old_wal_data(place)).chain(beside) {
         remove(&path)?;
     }
     Ok(())

@@ -20,6 +20,8 @@ pub enum Outcome {
     Refused,
     /// It was begun and did not work; etcd runs as before.
     Failed,
+    /// Another pod than lifeboat's has answered, in words of its own; never in the file, only shown.
+    Answered,
 }
 
 /// What became of a command.

@@ -111,7 +111,7 @@ impl Quorum {
             let complaint = self.complaint(member, &status).await.err();
             others.push(Witness { id: member.id, name: member.name.clone(), complaint });
         }
-        Ok(Cluster { id: status.cluster_id, members: status.members, others })
+        Ok(Cluster { id: status.cluster_id, members: status.members, others, alarms: status.alarms })
     }
 
     /// What the first member that answers at all says, a quorum behind it or not.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::decision::{Live, Step, check_quorum, decide_step, initial_cluster, own_entry};
-use super::journal::{Journal, old_data, safety};
+use super::decision::{Live, Step, check_alarms, check_quorum, decide_step, initial_cluster, own_entry};
+use super::journal::{Journal, old_data, old_wal_data, safety};
 use super::quorum::{self, Locked, Nonce, Quorum};
 use crate::archive::progress::Progress;
 use crate::etcd::client::MemberClient;
@@ -18,7 +18,7 @@ use crate::partial_file::PartialError;
 use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::exchange::{inode, sync_directory};
 use crate::restore_engine::identity::read_wal_head;
-use crate::restore_engine::layout::{Place, old_wal};
+use crate::restore_engine::layout::Place;
 use crate::restore_engine::perform::check_wal;
 use crate::restore_engine::stage::{Owner, check_space};
 use crate::restore_engine::standstill::{lock_database, lock_node};
@@ -39,7 +39,9 @@ pub async fn decide(place: &Place, others: &Quorum, endpoints: &[String], say: &
     check_wal(place).map_err(|error| error.to_string())?;
     let observe = async || {
         let cluster = others.observe(urls).await?;
-        check_quorum(&cluster, own_entry(&cluster.members, urls).map(|member| member.id))?;
+        let own = own_entry(&cluster.members, urls).map(|member| member.id);
+        check_quorum(&cluster, own)?;
+        check_alarms(&cluster, own)?;
         Ok::<_, String>(cluster)
     };
     observe().await?;
@@ -138,9 +140,11 @@ pub async fn take_step(place: &Place, others: &Quorum, journal: &mut Journal) ->
     let own = own_entry(&cluster.members, urls).map(|member| member.id);
     let live = read_live(place, journal).map_err(|error| error.to_string())?;
     let client = others.any(urls).await?;
-    match others.lock(&client, &journal.nonce).await.map_err(|error| error.to_string())? {
-        Locked::Ours => {}
-        Locked::Theirs(holder) => return Err(format!("{holder} is being re-initialised now")),
+    match others.lock(&client, &journal.nonce).await {
+        Ok(Locked::Ours) => {}
+        Ok(Locked::Theirs(holder)) => return Err(format!("{holder} is being re-initialised now")),
+        // An alarm may have been raised meanwhile; etcd's own words do not say what to do about it.
+        Err(error) => return Err(check_alarms(&cluster, own).err().unwrap_or_else(|| error.to_string())),
     }
     match decide_step(journal.old_id(), own, live) {
         Step::Remove(id) => {
@@ -203,14 +207,15 @@ fn has_entries(directory: &Path) -> bool {
 fn move_aside(place: &Place, journal: &Journal) -> Result<(), RestoreError> {
     let _node = lock_node(place)?;
     let _database = lock_database(&place.database())?;
-    let old = old_data(place);
-    crashsafe::make_directory(&old, 0o700)?;
-    let mut pairs = vec![(place.member(), old.join("member"), journal.old_inode)];
-    pairs.extend(place.wal_dir.clone().map(|wal| (wal, old_wal(&old), journal.old_wal_inode)));
-    for (from, to, wanted) in pairs {
+    let mut moves = vec![(place.member(), old_data(place), "member", journal.old_inode)];
+    let wal = place.wal_dir.clone().zip(old_wal_data(place));
+    moves.extend(wal.map(|(wal, old)| (wal, old, "wal", journal.old_wal_inode)));
+    for (from, old, name, wanted) in moves {
         let Some(found) = inode(&from)? else { continue };
+        crashsafe::make_directory(&old, 0o700)?;
         // Only data from before is worth keeping; what a start that was killed left is not.
-        let to = if wanted.is_none() || wanted == Some(found) { to } else { old.join(format!("left-{found}")) };
+        let is_old = wanted.is_none() || wanted == Some(found);
+        let to = if is_old { old.join(name) } else { old.join(format!("left-{found}")) };
         if to.exists() {
             std::fs::remove_dir_all(&to).map_err(RestoreError::disk("removed", &to))?;
         }
@@ -291,5 +296,52 @@ pub async fn settle(place: &Place, others: &Quorum, own: &MemberClient, journal:
         }
         Ok(_) => Ok(Waiting::For("its content is compared with the others'".to_owned())),
         Err(error) => Ok(Waiting::For(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::etcd::status::ClusterId;
+    use crate::rejoin::journal::remove_all;
+    use crate::restore_engine::order::Own;
+
+    #[test]
+    fn a_wal_on_another_file_system_is_moved_aside_beside_itself_however_often() {
+        let data = tempfile::tempdir().unwrap();
+        let shared_memory = Path::new("/dev/shm");
+        let wal_disk = if shared_memory.is_dir() { tempfile::tempdir_in(shared_memory) } else { tempfile::tempdir() };
+        let wal_disk = wal_disk.unwrap();
+        let wal = wal_disk.path().join("wal");
+        let place = Place {
+            volume: data.path().to_owned(),
+            data_dir: data.path().to_owned(),
+            wal_dir: Some(wal.clone()),
+            own: Own { name: "m0".into(), peer_urls: vec!["https://a:2380".into()] },
+        };
+        let fill = |text: &str| {
+            std::fs::create_dir_all(place.member().join("snap")).unwrap();
+            std::fs::create_dir_all(&wal).unwrap();
+            std::fs::write(place.database(), text).unwrap();
+            std::fs::write(wal.join("0.wal"), text).unwrap();
+        };
+        fill("old");
+        let mut journal = Journal::new(ClusterId(1), None, Nonce::new("m0", 1), Timestamp::UNIX_EPOCH);
+        journal.old_inode = inode(&place.member()).unwrap();
+        journal.old_wal_inode = inode(&wal).unwrap();
+        journal.write(&place).unwrap();
+        assert_eq!(read_live(&place, &journal).unwrap(), Live::Old);
+        move_aside(&place, &journal).unwrap();
+        // What a start that was killed left goes too, and the old data stays.
+        fill("left");
+        move_aside(&place, &journal).unwrap();
+        move_aside(&place, &journal).unwrap();
+        assert_eq!(read_live(&place, &journal).unwrap(), Live::Absent);
+        let kept = old_wal_data(&place).unwrap();
+        assert_eq!(kept.parent(), wal.parent());
+        assert_eq!(std::fs::read(kept.join("wal/0.wal")).unwrap(), b"old");
+        assert_eq!(std::fs::read(old_data(&place).join("member/snap/db")).unwrap(), b"old");
+        remove_all(&place).unwrap();
+        assert!(!kept.exists() && !old_data(&place).exists() && wal.exists());
     }
 }

@@ -37,6 +37,7 @@ pub fn lock_node(place: &Place) -> Result<Lock, RestoreError> {
     let path = place.lock();
     let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = opened.map_err(RestoreError::disk("opened", &path))?;
+    crashsafe::inherit_owner(&file, &path)?;
     try_lock(file, &path, "another lifeboat is at work on this node's etcd data; wait for it")
 }
 
