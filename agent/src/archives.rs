@@ -214,7 +214,9 @@ impl ArchiveError {
             | Self::NoSuchArchive { .. }
             | Self::Refused(_)
             | Self::Keep(KeepError::Pinned(_))
-            | Self::Fetch(FetchError::File(PartialError::Exists(_) | PartialError::NoSpace { .. }))
+            | Self::Fetch(FetchError::File(
+                PartialError::Exists(_) | PartialError::Busy(_) | PartialError::NoSpace { .. },
+            ))
             | Self::Fetch(FetchError::IdentityFile { .. } | FetchError::Identity { .. })
             | Self::Fetch(FetchError::Read(ReadError::Encrypted { .. })) => 4,
             Self::Location(_)

@@ -88,7 +88,9 @@ impl NodeError {
             Self::Backup(_) => 1,
             Self::Refused(_) => 4,
             Self::Restore(error) if error.is_refusal() => 4,
-            Self::Save(SaveError::File(PartialError::Exists(_) | PartialError::NoSpace { .. })) => 4,
+            Self::Save(SaveError::File(
+                PartialError::Exists(_) | PartialError::Busy(_) | PartialError::NoSpace { .. },
+            )) => 4,
             Self::TimedOut(_) => 3,
             Self::Failed(_) | Self::Restore(_) | Self::Save(_) | Self::Etcd(_) | Self::Write(_) | Self::Output(_) => 1,
         }

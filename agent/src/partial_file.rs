@@ -2,15 +2,12 @@
 //! its place. Writes one file, overwrites none.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::host::crashsafe::{self, WriteError};
 use crate::host::space::read_space;
-
-/// Of a file system that is left free, in percent.
-const RESERVE_PERCENT: u64 = 5;
 
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +15,9 @@ pub enum PartialError {
     /// The file is there already.
     #[error("{path} exists already and is not overwritten", path = .0.display())]
     Exists(PathBuf),
+    /// Somebody else is writing it.
+    #[error("{path} is being written by another lifeboat: wait for it", path = .0.display())]
+    Busy(PathBuf),
     /// It cannot be written.
     #[error("{path} cannot be written: {source}", path = .path.display())]
     Write {
@@ -62,14 +62,28 @@ impl PartialFile {
         name.push(".part");
         let path = target.with_file_name(name);
         let failed = |source| PartialError::Write { path: path.clone(), source };
-        // What a try that was killed left behind is worth nothing.
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
-            Ok(()) | Err(_) => {}
+        for _ in 0..TRIES {
+            // A snapshot holds every secret of the cluster.
+            let file = match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    remove_remnant(&path)?;
+                    continue;
+                }
+                Err(error) => return Err(failed(error)),
+            };
+            // The lock tells a file that is being written from what a kill left behind; the kernel drops it with the process.
+            if file.try_lock().is_err() || !is_at(&file, &path).map_err(failed)? {
+                continue;
+            }
+            return Ok(Self { target: target.to_owned(), path, file });
         }
-        // A snapshot holds every secret of the cluster.
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
-        Ok(Self { target: target.to_owned(), path, file })
+        Err(PartialError::Busy(path))
+    }
+
+    /// Where it is in the making.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whether so many bytes have room, and some is left.
@@ -78,7 +92,7 @@ impl PartialFile {
     /// They have not.
     pub fn check_space(&self, bytes: u64) -> Result<(), PartialError> {
         let space = read_space(&self.path).map_err(|source| self.failed(source))?;
-        let needed = bytes.saturating_add(space.total / 100 * RESERVE_PERCENT);
+        let needed = space.needed_for(bytes);
         if space.available < needed {
             return Err(PartialError::NoSpace { path: self.path.clone(), available: space.available, needed });
         }
@@ -107,6 +121,9 @@ impl PartialFile {
     /// The name is taken, or the disk fails.
     pub fn place(self) -> Result<(), PartialError> {
         self.file.sync_all().map_err(|source| self.failed(source))?;
+        if !is_at(&self.file, &self.path).map_err(|source| self.failed(source))? {
+            return Err(self.failed(io::Error::other("somebody put another file in its place")));
+        }
         match crashsafe::place_new(&self.path, &self.target)? {
             true => Ok(()),
             false => Err(PartialError::Exists(self.target.clone())),
@@ -121,7 +138,40 @@ impl PartialFile {
 impl Drop for PartialFile {
     fn drop(&mut self) {
         // Where the file has its name, this is its second one.
-        let _ = std::fs::remove_file(&self.path);
+        if is_at(&self.file, &self.path).unwrap_or(false) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// How often another writer may come and go meanwhile.
+const TRIES: usize = 8;
+
+/// Takes away what a try that was killed left behind: it is worth nothing.
+fn remove_remnant(path: &Path) -> Result<(), PartialError> {
+    let failed = |source| PartialError::Write { path: path.to_owned(), source };
+    // Read only: it may have its final name already, and then nothing must be done to its content.
+    let file = match OpenOptions::new().read(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if file.try_lock().is_err() {
+        return Err(PartialError::Busy(path.to_owned()));
+    }
+    if is_at(&file, path).map_err(failed)? {
+        std::fs::remove_file(path).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Whether a file that is open is the one of this name.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -144,6 +194,23 @@ mod tests {
         partial.place().unwrap();
         assert_eq!((std::fs::read(&target).unwrap().as_slice(), names()), (&b"whole"[..], 1));
         assert!(matches!(PartialFile::make(&target), Err(PartialError::Exists(_))));
+    }
+
+    #[test]
+    fn two_who_write_the_same_file_do_not_mix() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("snapshot.db");
+        let first = PartialFile::make(&target).unwrap();
+        first.write(b"whole").unwrap();
+        assert!(matches!(PartialFile::make(&target), Err(PartialError::Busy(_))));
+        // Somebody removed it by hand, and another one began: what is not one's own gets no name.
+        std::fs::remove_file(first.path()).unwrap();
+        let second = PartialFile::make(&target).unwrap();
+        second.write(b"ha").unwrap();
+        assert!(first.place().is_err() && !target.exists());
+        second.write(b"lf").unwrap();
+        second.place().unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"half");
     }
 
     #[test]

@@ -89,8 +89,6 @@ async fn before_start(settings: &Settings, signals: &mut Signals, old: &mut Opti
             Ok(Done::Nothing) => None,
             Ok(Done::Restored { result, old: lock }) => {
                 *old = lock;
-                // What was begun in the old cluster is void in the new one.
-                work::forget(settings);
                 let kept = result.old_data.as_ref().map(|path| format!("; the old data is kept in {}", path.display()));
                 work::say(&format!("{}{}", result.message, kept.unwrap_or_default()));
                 None

@@ -29,7 +29,7 @@ impl WriteError {
     }
 }
 
-/// Makes a directory and those above it; new ones get `mode`.
+/// Makes a directory and those above it; new ones get `mode`, and last through a power cut.
 pub fn make_directory(path: &Path, mode: u32) -> Result<(), WriteError> {
     if path.is_dir() {
         return Ok(());
@@ -44,7 +44,8 @@ pub fn make_directory(path: &Path, mode: u32) -> Result<(), WriteError> {
     // Whom the directory above belongs to could have put something else in its place: that is not followed.
     let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits();
     let opened = OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or(0)).open(path);
-    inherit_owner(&opened.map_err(WriteError::at("opened", path))?, path)
+    inherit_owner(&opened.map_err(WriteError::at("opened", path))?, path)?;
+    sync_parent(path)
 }
 
 /// Gives what root has just made to whoever the directory it is in belongs to.
@@ -75,7 +76,7 @@ pub fn make_private_directory(path: &Path) -> Result<(), WriteError> {
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), WriteError> {
     let temporary = Temporary::write(path, content, mode)?;
     std::fs::rename(&temporary.0, path).map_err(WriteError::at("renamed into place", path))?;
-    sync_directory(path)
+    sync_parent(path)
 }
 
 /// Writes a file with `mode` unless one of that name exists; tells whether it was written.
@@ -85,7 +86,7 @@ pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<bool, WriteE
         return Ok(false);
     }
     drop(temporary);
-    sync_directory(path)?;
+    sync_parent(path)?;
     Ok(true)
 }
 
@@ -95,7 +96,7 @@ pub fn place_new(from: &Path, to: &Path) -> Result<bool, WriteError> {
     if !link_new(from, to)? {
         return Ok(false);
     }
-    sync_directory(to)?;
+    sync_parent(to)?;
     Ok(true)
 }
 
@@ -144,9 +145,14 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), WriteError> {
-    let directory = directory_of(path);
-    File::open(directory).and_then(|file| file.sync_all()).map_err(WriteError::at("synced in its directory", path))
+/// Makes the name of a file or directory last.
+pub fn sync_parent(path: &Path) -> Result<(), WriteError> {
+    sync_directory(directory_of(path))
+}
+
+/// Makes the names in a directory last; or a file's content.
+pub fn sync_directory(path: &Path) -> Result<(), WriteError> {
+    File::open(path).and_then(|directory| directory.sync_all()).map_err(WriteError::at("synced", path))
 }
 
 #[cfg(test)]

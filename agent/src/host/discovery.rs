@@ -181,6 +181,11 @@ pub struct Discovery {
     pub volume_mount: Option<PathBuf>,
     /// Separate directory of the WAL.
     pub wal_dir: Option<PathBuf>,
+    /// Whether that directory is the root of a volume in etcd's container: there it cannot change places with another one.
+    pub is_wal_volume: bool,
+    /// Two places that are told for the data, in words; settled by saying which.
+    #[serde(skip)]
+    pub(crate) volume_conflict: Option<String>,
     /// Where etcd listens for clients.
     pub listen_client_urls: Vec<String>,
     /// What etcd tells clients.
@@ -235,6 +240,7 @@ pub fn discover(facts: &HostFacts, overrides: &Overrides) -> Discovery {
     let api_server_credentials = api_server.as_ref().and_then(|server| read_api_server(server, &mut found));
     found.credentials = credential_candidates(etcd.as_ref(), api_server_credentials);
     apply_overrides(overrides, &mut found);
+    found.restore_problems.extend(found.volume_conflict.take());
     if found.endpoint.as_deref().is_some_and(|url| url.starts_with("https://")) && found.credentials.is_empty() {
         found.problems.push(
             "no client certificate for etcd is known on this host: give --etcd-ca, --etcd-cert and --etcd-key".into(),
@@ -246,6 +252,7 @@ pub fn discover(facts: &HostFacts, overrides: &Overrides) -> Discovery {
 fn apply_overrides(overrides: &Overrides, found: &mut Discovery) {
     let Overrides { endpoint, ca, cert, key, data_dir } = overrides;
     if let Some(data_dir) = data_dir {
+        found.volume_conflict = None;
         data::take_given_directory(data_dir, found);
     }
     if let Some(url) = endpoint {

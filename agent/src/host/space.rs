@@ -3,6 +3,9 @@
 use std::io;
 use std::path::Path;
 
+/// Of a file system that is left free, in percent.
+const RESERVE_PERCENT: u64 = 5;
+
 /// Space of a file system, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
@@ -10,6 +13,13 @@ pub struct Space {
     pub available: u64,
     /// Its whole size.
     pub total: u64,
+}
+
+impl Space {
+    /// What must be available for so many bytes, so that some is left.
+    pub const fn needed_for(self, bytes: u64) -> u64 {
+        bytes.saturating_add(self.total / 100 * RESERVE_PERCENT)
+    }
 }
 
 /// Space of the file system that holds `path`, or would once it is made.

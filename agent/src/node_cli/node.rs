@@ -78,7 +78,8 @@ impl Node {
             let all = found.problems.iter().chain(&found.restore_problems).chain(&found.remarks);
             let words: Vec<&str> = all.map(String::as_str).collect();
             return Err(NodeError::Refused(format!(
-                "etcd's data volume, name and peer URLs are not all known on this host: {}; see `lifeboat etcd validate`",
+                "etcd's data volume, name and peer URLs are not all known on this host: {}; where \
+                 manifests were moved out of the kubelet's sight, say where with --manifest-dir; see `lifeboat etcd validate`",
                 words.join("; ")
             )));
         };
@@ -91,6 +92,18 @@ impl Node {
             wal_dir: found.wal_dir.as_ref().map(root),
             own: Own { name: name.clone(), peer_urls: found.peer_urls.clone() },
         })
+    }
+
+    /// A command of `etcd restore` as it is to be typed on this master.
+    pub fn restore_command(&self, flags: &str) -> String {
+        let mut line = format!("lifeboat etcd restore {flags}");
+        let places = [("--manifest-dir", &self.options.manifest_dir), ("--data-dir", &self.options.overrides.data_dir)];
+        for (flag, path) in places {
+            if let Some(path) = path {
+                line += &format!(" {flag} {}", path.display());
+            }
+        }
+        line
     }
 
     /// Whether etcd's pod here looks for control files, and whose it is.

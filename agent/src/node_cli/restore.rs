@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,21 +13,24 @@ use tokio_util::sync::CancellationToken;
 use super::NodeError;
 use super::node::{Node, NodeArguments};
 use super::shown::{Format, print};
-use super::staging::{Staged, Wanted, stage};
+use super::staging::{Staged, Wanted, prove_stopped, stage};
+use crate::host::crashsafe::sync_directory;
 use crate::host::discovery::Platform;
 use crate::host::tools::Minor;
+use crate::restore_engine::decision::Next;
 use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::exchange;
 use crate::restore_engine::layout::Place;
-use crate::restore_engine::order::{OrderMember, short_code};
+use crate::restore_engine::order::{Order, OrderMember, short_code};
 use crate::restore_engine::outcome::{RestoreResult, State};
-use crate::restore_engine::perform::{Done, Job, perform, read_order};
+use crate::restore_engine::perform::{Done, Job, digest_of, look, perform_locked, read_order};
+use crate::restore_engine::proof::prove_snapshot;
 use crate::restore_engine::stage::Tools;
-use crate::restore_engine::standstill::lock_node;
+use crate::restore_engine::standstill::{Lock, lock_node};
 
 /// Flags of `etcd restore`.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["file", "abort", "status"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["file", "perform", "abort", "status"]))]
 pub struct RestoreArguments {
     /// The snapshot to restore from; the same on every master.
     #[arg(long)]
@@ -35,14 +38,15 @@ pub struct RestoreArguments {
     /// The order, from the master that minted it.
     #[arg(long, requires = "file")]
     order: Option<PathBuf>,
-    /// Restore now, instead of at the next start of etcd; etcd and the API server must be stopped.
-    #[arg(long, requires = "file")]
+    /// Restore now, instead of at the next start of etcd; etcd and the API server must be stopped. Without --file: go on with what is
+    /// staged, or end what was cut off.
+    #[arg(long)]
     perform: bool,
     /// Take back what is staged, or end the hold of a restore that failed.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["file", "perform", "status"])]
     abort: bool,
-    /// Show what is staged, and what became of the last restore.
-    #[arg(long)]
+    /// Show what is staged, what became of the last restore, and what old data is kept.
+    #[arg(long, conflicts_with_all = ["file", "perform"])]
     status: bool,
     /// A member of the new cluster, where the list in the file is no longer right; once for each master.
     #[arg(long = "member", value_name = "NAME=PEERURL", requires = "file", conflicts_with = "order", value_parser = parse_member)]
@@ -51,7 +55,7 @@ pub struct RestoreArguments {
     #[arg(long, value_name = "UID", requires = "file")]
     allow_other_cluster: Option<String>,
     /// Version of etcd on this node, where its image does not tell.
-    #[arg(long, value_name = "MINOR", requires = "file")]
+    #[arg(long, value_name = "MINOR")]
     etcd_version: Option<Minor>,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
@@ -81,6 +85,8 @@ enum Stand {
     Staged,
     /// A restore failed, and no etcd is started.
     Held,
+    /// The exchange was begun: it is ended before etcd may start.
+    Swapping,
     /// It was restored now.
     Restored,
 }
@@ -100,6 +106,8 @@ pub(super) struct Report {
     cluster_id: Option<String>,
     revision: Option<i64>,
     remarks: Vec<String>,
+    /// Old data that restores have put aside and nobody removed yet.
+    kept: Vec<PathBuf>,
     last_result: Option<RestoreResult>,
 }
 
@@ -121,49 +129,191 @@ pub async fn run(
     let node = Node::discover(arguments.node.clone()).await?;
     let output = arguments.output;
     let done = tokio::task::spawn_blocking(move || run_blocking(&arguments, &node, &stop)).await;
-    let (words, report) = done.map_err(|error| NodeError::Failed(error.to_string()))??;
-    Ok(print(out, output, &words, &report)?)
+    let Answer { words, report, failed } = done.map_err(|error| NodeError::Failed(error.to_string()))??;
+    print(out, output, &words, &report)?;
+    failed.map_or(Ok(()), Err)
 }
 
-fn run_blocking(arguments: &RestoreArguments, node: &Node, stop: &AtomicBool) -> Result<(String, Report), NodeError> {
-    let place = node.place()?;
-    match (&arguments.file, arguments.abort) {
-        (Some(file), _) => {
-            check_obeyed(node, arguments.perform)?;
-            let wanted = Wanted {
-                file,
-                order: arguments.order.as_deref(),
-                members: &arguments.members,
-                other_cluster: arguments.allow_other_cluster.as_deref(),
-                server: arguments.etcd_version,
-            };
-            let staged = stage(node, &place, &wanted, stop)?;
-            let words = words_of(node, &place, &staged, arguments.perform);
-            if arguments.perform {
-                // Minted orders must be seen even where what follows fails.
-                let _ = std::io::stderr().write_all(words.as_bytes());
-                return perform_now(arguments, node, &place, &staged, stop);
-            }
-            Ok((words, report(Stand::Staged, &place, Some(&staged))))
-        }
-        (None, true) => abort(&place),
-        (None, false) => show(&place),
+/// What is shown, and why it is not what was asked for, where it is not.
+struct Answer {
+    words: String,
+    report: Report,
+    failed: Option<NodeError>,
+}
+
+impl Answer {
+    const fn done(words: String, report: Report) -> Self {
+        Self { words, report, failed: None }
     }
 }
 
-/// A file that nobody will look for must not wait in the volume.
+fn run_blocking(arguments: &RestoreArguments, node: &Node, stop: &AtomicBool) -> Result<Answer, NodeError> {
+    let place = node.place()?;
+    if arguments.status {
+        return show(node, &place);
+    }
+    if !place.volume.is_dir() {
+        return Err(NodeError::Refused(format!(
+            "etcd's data volume {} is not there: is its disk mounted?",
+            place.volume.display()
+        )));
+    }
+    let lock = lock_node(&place)?;
+    let next = look(&place)?;
+    if arguments.abort {
+        return abort(node, &place, next);
+    }
+    match (&arguments.file, is_pending(next)) {
+        (Some(file), false) => begin(arguments, node, &place, &lock, file, stop),
+        (Some(file), true) if arguments.perform => {
+            check_same(file, arguments.order.as_deref(), node, &place, stop)?;
+            go_on(arguments, node, &place, &lock, stop)
+        }
+        (Some(_), true) => {
+            Err(NodeError::Refused(format!("nothing is staged anew: {}", pending_words(node, &place, next))))
+        }
+        (None, true) => go_on(arguments, node, &place, &lock, stop),
+        (None, false) => Err(NodeError::Refused(pending_words(node, &place, next))),
+    }
+}
+
+/// Whether there is something that `--perform` goes on with.
+const fn is_pending(next: Next) -> bool {
+    match next {
+        Next::Start | Next::Hold => false,
+        Next::EndSwap | Next::TidyUp | Next::Perform => true,
+    }
+}
+
+const fn stand_of(next: Next) -> Stand {
+    match next {
+        Next::Start => Stand::Nothing,
+        Next::Hold => Stand::Held,
+        Next::EndSwap | Next::TidyUp => Stand::Swapping,
+        Next::Perform => Stand::Staged,
+    }
+}
+
+/// The order that is being followed; nothing where there is none that can be read.
+fn pending_order(place: &Place) -> Option<Order> {
+    let unfinished = exchange::find_unfinished(place).ok().flatten();
+    let path = unfinished.map_or_else(|| place.order(), |(id, _)| place.restore(&id).order());
+    read_order(&path).ok()
+}
+
+/// How this node stands, and what is to be typed.
+fn pending_words(node: &Node, place: &Place, next: Next) -> String {
+    let order = pending_order(place).and_then(|order| order.digest().ok());
+    let code = order.map(|digest| format!(", order {}", short_code(&digest))).unwrap_or_default();
+    let (perform, abort) = (node.restore_command("--perform"), node.restore_command("--abort"));
+    let is_supervised = node.discovery().is_supervised;
+    match next {
+        Next::Start => format!("nothing is staged in {}", place.volume.display()),
+        Next::Hold if is_supervised => {
+            format!("a restore failed, and no etcd is started here until `{abort}`, or a new --file")
+        }
+        Next::Hold => format!("a restore failed; start no etcd here before `{abort}`, or a new --file"),
+        Next::Perform if node.is_obeyed() => format!(
+            "a restore is staged{code}; the next start of etcd does it, at once where its pod is held, or `{perform}`; `{abort}` takes it \
+             back"
+        ),
+        Next::Perform => format!("a restore is staged{code}; `{perform}` does it, `{abort}` takes it back"),
+        Next::EndSwap | Next::TidyUp => format!(
+            "the new data takes the place of the old{code}, which cannot be taken back any more; {}`{perform}` ends it. The old data is \
+             kept",
+            if is_supervised { "the next start of etcd, or " } else { "start no etcd here before: " }
+        ),
+    }
+}
+
+/// Stages a file, and restores at once if that is asked for.
+fn begin(
+    arguments: &RestoreArguments,
+    node: &Node,
+    place: &Place,
+    lock: &Lock,
+    file: &Path,
+    stop: &AtomicBool,
+) -> Result<Answer, NodeError> {
+    check_obeyed(node, arguments.perform)?;
+    let wanted = Wanted {
+        file,
+        order: arguments.order.as_deref(),
+        members: &arguments.members,
+        other_cluster: arguments.allow_other_cluster.as_deref(),
+        server: arguments.etcd_version,
+    };
+    // What holds etcd's pod now looks for the file every second.
+    let is_awaited = node.discovery().is_supervised && (place.failed().exists() || !place.database().exists());
+    let staged = stage(node, place, lock, &wanted, stop)?;
+    let words = words_of(node, place, &staged, arguments.perform, is_awaited);
+    if !arguments.perform {
+        let mut report = report(Stand::Staged, place, Some(&staged.order));
+        report.order_file = staged.minted;
+        report.remarks = staged.remarks;
+        return Ok(Answer::done(words, report));
+    }
+    // Minted orders must be seen even where what follows fails.
+    let _ = std::io::stderr().write_all(words.as_bytes());
+    // What is refused from here on is no refusal any more: the file is staged.
+    let gone_on = go_on(arguments, node, place, lock, stop);
+    let mut answer = gone_on.map_err(|error| NodeError::Failed(error.to_string()))?;
+    answer.report.order_file = staged.minted;
+    answer.report.remarks = staged.remarks;
+    Ok(answer)
+}
+
+/// The same command once more goes on; another file or order does not.
+fn check_same(
+    file: &Path,
+    order: Option<&Path>,
+    node: &Node,
+    place: &Place,
+    stop: &AtomicBool,
+) -> Result<(), NodeError> {
+    let other = |what: &str| {
+        NodeError::Refused(format!(
+            "a restore by another {what} was begun here: `{}` goes on with that one, and `{}` shows how far it is",
+            node.restore_command("--perform"),
+            node.restore_command("--status"),
+        ))
+    };
+    let pending = pending_order(place).ok_or_else(|| other("order, which cannot be read,"))?;
+    if let Some(path) = order
+        && digest_of(&read_order(path)?, path)? != digest_of(&pending, path)?
+    {
+        return Err(other("order"));
+    }
+    let proven = prove_snapshot(file, stop, |_| Ok(()))?;
+    if pending.check(&place.own, &proven.sha256).is_err() {
+        return Err(other("file"));
+    }
+    Ok(())
+}
+
+/// A file that nobody will look for must not wait in the volume, nor one whose data the pod cannot put in place.
 fn check_obeyed(node: &Node, is_performed: bool) -> Result<(), NodeError> {
-    match (node.is_obeyed(), is_performed, node.discovery().platform) {
-        (false, false, _) => Err(NodeError::Refused(
+    if is_performed {
+        return Ok(());
+    }
+    if !node.is_obeyed() {
+        return Err(NodeError::Refused(
             "etcd's pod on this master does not look for restore.db: restore now with --perform, or run `lifeboat etcd-pod install` \
              first"
                 .to_owned(),
-        )),
-        (false, true, _) | (true, _, _) => Ok(()),
+        ));
     }
+    if node.discovery().is_wal_volume {
+        return Err(NodeError::Refused(
+            "the WAL directory is the root of a volume in etcd's pod, where it cannot change places with another directory: restore now \
+             with --perform"
+                .to_owned(),
+        ));
+    }
+    Ok(())
 }
 
-fn words_of(node: &Node, place: &Place, staged: &Staged, is_performed: bool) -> String {
+fn words_of(node: &Node, place: &Place, staged: &Staged, is_performed: bool, is_awaited: bool) -> String {
     let Staged { order, digest, minted, remarks } = staged;
     let mut words = format!("order {}\n", short_code(digest));
     let mut line = |text: String| {
@@ -183,8 +333,16 @@ fn words_of(node: &Node, place: &Place, staged: &Staged, is_performed: bool) -> 
     if is_performed {
         line("The restore is done now; etcd stays stopped.".to_owned());
     } else {
-        line(format!("At its next start etcd's pod restores from {}.", place.restore_db().display()));
-        line("Until then `lifeboat etcd restore --abort` takes it back.".to_owned());
+        let file = place.restore_db();
+        line(if is_awaited {
+            format!(
+                "etcd is held back here: where its pod runs, it restores from {} within seconds; else at its start.",
+                file.display()
+            )
+        } else {
+            format!("At its next start etcd's pod restores from {}.", file.display())
+        });
+        line(format!("Until then `{}` takes it back.", node.restore_command("--abort")));
         line(format!("What happens is at the top of its container's log; the result in {}.", place.result().display()));
     }
     line(format!("What was changed after revision {} is gone then; the old data is kept.", order.snapshot.revision));
@@ -204,76 +362,80 @@ fn words_of(node: &Node, place: &Place, staged: &Staged, is_performed: bool) -> 
     words
 }
 
-fn report(state: Stand, place: &Place, staged: Option<&Staged>) -> Report {
-    let order = staged.map(|staged| &staged.order);
+fn report(state: Stand, place: &Place, order: Option<&Order>) -> Report {
+    let digest = order.and_then(|order| order.digest().ok());
     Report {
         state,
-        code: staged.map(|staged| short_code(&staged.digest)),
-        order_digest: staged.map(|staged| staged.digest.clone()),
-        order_file: staged.and_then(|staged| staged.minted.clone()),
+        code: digest.as_deref().map(short_code),
+        order_digest: digest,
+        order_file: None,
         volume: place.volume.clone(),
         members: order.map(|order| order.members.clone()).unwrap_or_default(),
         cluster_id: order.map(|order| order.cluster_id().to_string()),
         revision: order.map(|order| order.bump_to),
-        remarks: staged.map(|staged| staged.remarks.clone()).unwrap_or_default(),
+        remarks: Vec::new(),
+        kept: exchange::find_kept(place).unwrap_or_default(),
         last_result: RestoreResult::read(&place.result()).ok().flatten(),
     }
 }
 
-fn perform_now(
+/// Does what is staged, or ends what was cut off.
+fn go_on(
     arguments: &RestoreArguments,
     node: &Node,
     place: &Place,
-    staged: &Staged,
+    lock: &Lock,
     stop: &AtomicBool,
-) -> Result<(String, Report), NodeError> {
+) -> Result<Answer, NodeError> {
+    // The engine locks the databases itself; what it cannot see is who answers.
+    drop(prove_stopped(node, place)?);
+    let order = pending_order(place);
     let hint = node.discovery().version_hint.as_deref().and_then(Minor::of_version);
     let tools = Tools { directory: node.tools_dir.clone(), server: arguments.etcd_version.or(hint) };
     let mut say = |words: &str| {
         let _ = writeln!(std::io::stderr(), "{words}");
     };
-    let job = Job { place, tools: &tools, stop };
-    match perform(&job, &mut say) {
+    let words = match perform_locked(&Job { place, tools: &tools, stop }, lock, &mut say) {
         Ok(Done::Restored { result: _, old: _ }) => {
             let words = "restored; start etcd and the API servers once every master is\n".to_owned();
-            Ok((words, report(Stand::Restored, place, Some(staged))))
+            return Ok(Answer::done(words, report(Stand::Restored, place, order.as_ref())));
         }
-        Ok(Done::Nothing | Done::Held) => Err(NodeError::Failed("what was staged has gone".to_owned())),
-        Err(RestoreError::Interrupted) => Err(NodeError::Failed(
-            "interrupted; nothing was changed, the file is staged: --abort takes it back, a start of a supervised etcd restores it"
-                .to_owned(),
-        )),
-        Err(error) => Err(error.into()),
-    }
+        Ok(Done::Nothing | Done::Held) => "what was staged has gone".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    // Whatever it was, something was changed or begun by now: this is no refusal.
+    let next = look(place)?;
+    let stands = format!("{}\n", pending_words(node, place, next));
+    Ok(Answer {
+        words: stands,
+        report: report(stand_of(next), place, order.as_ref()),
+        failed: Some(NodeError::Failed(words)),
+    })
 }
 
 /// Takes back what is staged, or ends a hold.
-fn abort(place: &Place) -> Result<(String, Report), NodeError> {
-    let _node = lock_node(place)?;
-    if exchange::find_unfinished(place)?.is_some() {
-        return Err(NodeError::Refused(
-            "the new data has begun to take the place of the old; the next start of etcd ends it. The old data is kept"
-                .to_owned(),
-        ));
+fn abort(node: &Node, place: &Place, next: Next) -> Result<Answer, NodeError> {
+    match next {
+        Next::Start | Next::EndSwap | Next::TidyUp => {
+            return Err(NodeError::Refused(pending_words(node, place, next)));
+        }
+        Next::Hold | Next::Perform => {}
     }
-    let (file, failed, order) = (place.restore_db(), place.failed(), place.order());
-    let was_failed = failed.exists();
-    if !file.exists() && !was_failed {
-        return Err(NodeError::Refused(format!("nothing is staged in {}", place.volume.display())));
-    }
-    for path in [&file, &failed, &order] {
-        match std::fs::remove_file(path) {
+    let was_failed = place.failed().exists();
+    for path in [place.restore_db(), place.failed(), place.order()] {
+        match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RestoreError::disk("removed", path)(error).into());
+                return Err(RestoreError::disk("removed", &path)(error).into());
             }
             Ok(()) | Err(_) => {}
         }
     }
-    exchange::sync_directory(&place.volume)?;
+    sync_directory(&place.volume)?;
     let message = "taken back before it was done; the old data is untouched".to_owned();
     let now = Timestamp::now();
     let result = RestoreResult { completion_time: Some(now), ..RestoreResult::begun(State::Aborted, message, now) };
     result.write(&place.result())?;
+    exchange::forget_unbegun(place)?;
     let warning = if was_failed {
         "\nThe restore had failed here. If other masters were restored, this one does not belong to their cluster any more: restore \
          it too, or have it join them with `lifeboat etcd reinitialize`."
@@ -281,31 +443,15 @@ fn abort(place: &Place) -> Result<(String, Report), NodeError> {
         ""
     };
     let words = format!("taken back: etcd starts with its old data{warning}\n");
-    Ok((words, report(Stand::Nothing, place, None)))
+    Ok(Answer::done(words, report(Stand::Nothing, place, None)))
 }
 
 /// Shows what is staged and what became of the last one.
-fn show(place: &Place) -> Result<(String, Report), NodeError> {
-    let state = match (place.restore_db().exists(), place.failed().exists()) {
-        (true, _) => Stand::Staged,
-        (false, true) => Stand::Held,
-        (false, false) => Stand::Nothing,
-    };
-    let mut report = report(state, place, None);
-    if let Ok(order) = read_order(&place.order()) {
-        let digest = order.digest().ok();
-        report.code = digest.as_deref().map(short_code);
-        report.order_digest = digest;
-        report.cluster_id = Some(order.cluster_id().to_string());
-        report.revision = Some(order.bump_to);
-        report.members = order.members;
-    }
-    let code = report.code.as_ref().map(|code| format!(", order {code}")).unwrap_or_default();
-    let mut words = match state {
-        Stand::Staged => format!("a restore is staged{code}; the next start of etcd does it\n"),
-        Stand::Held => "a restore failed and holds etcd: --abort ends that, so does a new --file\n".to_owned(),
-        Stand::Nothing | Stand::Restored => "nothing is staged\n".to_owned(),
-    };
+fn show(node: &Node, place: &Place) -> Result<Answer, NodeError> {
+    let next = look(place)?;
+    let order = if next == Next::Start { None } else { pending_order(place) };
+    let report = report(stand_of(next), place, order.as_ref());
+    let mut words = pending_words(node, place, next) + "\n";
     if let Some(result) = &report.last_result {
         let code = result.code.as_ref().map(|code| format!(" (order {code})")).unwrap_or_default();
         let _ = writeln!(words, "last: {:?}{code}, {}: {}", result.state, result.start_time, result.message);
@@ -313,5 +459,8 @@ fn show(place: &Place) -> Result<(String, Report), NodeError> {
             let _ = writeln!(words, "      {after}");
         }
     }
-    Ok((words, report))
+    for path in &report.kept {
+        let _ = writeln!(words, "kept: {}", path.display());
+    }
+    Ok(Answer::done(words, report))
 }

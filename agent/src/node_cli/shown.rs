@@ -7,8 +7,9 @@ use serde::Serialize;
 /// Form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// For people; YAML where there is more than a few lines to say.
     #[default]
+    #[value(alias = "yaml")]
     Text,
     /// JSON.
     Json,

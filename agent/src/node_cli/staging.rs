@@ -1,9 +1,6 @@
 //! Brings a file and its order into etcd's data volume, proven, so that the next start of etcd restores. Blocking I/O;
 //! nothing is restored here.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -12,18 +9,21 @@ use jiff::Timestamp;
 use super::NodeError;
 use super::node::Node;
 use crate::host::crashsafe;
+use crate::host::crashsafe::sync_directory;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::tools::{Minor, find_restore_tool};
+use crate::partial_file::PartialFile;
 use crate::restore_engine::decision::decide_tool;
 use crate::restore_engine::error::RestoreError;
-use crate::restore_engine::exchange::{self, sync_directory};
-use crate::restore_engine::identity::{read_cluster_uids, read_wal_head};
-use crate::restore_engine::layout::{PRIVATE, Place};
+use crate::restore_engine::exchange;
+use crate::restore_engine::identity::read_cluster_uids;
+use crate::restore_engine::layout::{PRIVATE, Place, RestoreId};
 use crate::restore_engine::order::{Minting, Order, OrderDocument, OrderMember, mint};
-use crate::restore_engine::perform::{check_wal, digest_of, read_order};
-use crate::restore_engine::proof::{Proven, prove_database, prove_snapshot};
+use crate::restore_engine::perform::{digest_of, live_cluster, read_order};
+use crate::restore_engine::proof::{prove_database, prove_snapshot};
 use crate::restore_engine::stage::{Owner, check_space};
 use crate::restore_engine::standstill::{Lock, check_no_open_files, find_answering, lock_database};
+use crate::snapshot_file::SaveError;
 
 /// What is to be staged.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Staged {
 ///
 /// # Errors
 /// Something runs.
-fn prove_stopped(node: &Node, place: &Place) -> Result<Option<Lock>, NodeError> {
+pub fn prove_stopped(node: &Node, place: &Place) -> Result<Option<Lock>, NodeError> {
     let lock = lock_database(&place.database())?;
     check_no_open_files(place)?;
     if let Some(address) = find_answering(&node.addresses()) {
@@ -69,35 +69,32 @@ fn prove_stopped(node: &Node, place: &Place) -> Result<Option<Lock>, NodeError> 
     Ok(lock)
 }
 
-/// Stages a file.
+/// Stages a file where nothing is pending, for who holds the lock of this node.
 ///
 /// # Errors
 /// Why not; nothing was changed then.
-pub fn stage(node: &Node, place: &Place, wanted: &Wanted<'_>, stop: &AtomicBool) -> Result<Staged, NodeError> {
+pub fn stage(
+    node: &Node,
+    place: &Place,
+    _held: &Lock,
+    wanted: &Wanted<'_>,
+    stop: &AtomicBool,
+) -> Result<Staged, NodeError> {
     let Wanted { file, order, members, other_cluster, server } = wanted;
-    if place.restore_db().symlink_metadata().is_ok() {
-        return Err(NodeError::Refused(format!(
-            "{} is there already: take it back with `lifeboat etcd restore --abort` first",
-            place.restore_db().display()
-        )));
-    }
-    if exchange::find_unfinished(place)?.is_some() {
-        return Err(NodeError::Refused("a restore was begun here and is ended by the next start of etcd".to_owned()));
-    }
     let _stopped = prove_stopped(node, place)?;
-    check_wal(place)?;
+    exchange::check_places(place)?;
     let size = std::fs::metadata(file).map_err(RestoreError::disk("opened", file))?.len();
     // The file itself, and the data made of it.
     check_space(place, size.saturating_mul(2))?;
     let mut remarks = Vec::new();
-    let partial = Partial(place.volume.join(".restore.db.part"));
-    let proven = copy(file, &partial.0, stop)?;
+    let partial = PartialFile::make(&place.restore_db()).map_err(SaveError::File)?;
+    let proven = prove_snapshot(file, stop, |bytes| Ok(partial.write(bytes)?))?;
     check_cluster(file, place, *other_cluster)?;
-    let live = read_live(place, stop, &mut remarks);
     let (order, minted) = match order {
         Some(path) => (read_order(path)?, None),
         None => {
             let highest = HighestRevision::load(&node.state_dir).ok().and_then(|highest| highest.get());
+            let live = read_live(place, stop, &mut remarks);
             let order = mint(&Minting {
                 sha256: proven.sha256,
                 size: proven.size,
@@ -113,13 +110,16 @@ pub fn stage(node: &Node, place: &Place, wanted: &Wanted<'_>, stop: &AtomicBool)
         }
     };
     order.check(&place.own, &proven.sha256).map_err(RestoreError::from)?;
-    check_is_new(place, &order)?;
+    let digest = digest_of(&order, file)?;
+    // Its cluster lives here already, or did before another restore.
+    if live_cluster(place)? == Some(order.cluster_id()) || exchange::was_ended(place, &RestoreId::of_digest(&digest))? {
+        return Err(RestoreError::DoneBefore.into());
+    }
     let known = server.or_else(|| node.discovery().version_hint.as_deref().and_then(Minor::of_version));
     let minor = decide_tool(order.snapshot.etcd, known).map_err(RestoreError::Version)?;
     if !node.is_obeyed() {
         find_restore_tool(&node.tools_dir, minor).map_err(RestoreError::NoTool)?;
     }
-    let digest = digest_of(&order, file)?;
     let bytes = OrderDocument::unsigned(order.clone())
         .to_bytes()
         .map_err(|source| RestoreError::BadOrder { path: order_path(file), source })?;
@@ -131,21 +131,10 @@ pub fn stage(node: &Node, place: &Place, wanted: &Wanted<'_>, stop: &AtomicBool)
             path.display()
         )));
     }
-    put(place, &partial.0, &bytes)?;
+    // An etcd that was started meanwhile waits for the lock, and would run on the old data.
+    check_no_open_files(place)?;
+    put(place, partial, &bytes)?;
     Ok(Staged { order, digest, minted, remarks })
-}
-
-/// An order is carried out once: its cluster lives here already, and to go back to the same file again takes another.
-fn check_is_new(place: &Place, order: &Order) -> Result<(), NodeError> {
-    let head = read_wal_head(&place.wal()).map_err(RestoreError::disk("read", &place.wal()))?;
-    if head.is_none_or(|head| head.cluster_id != order.cluster_id().0) {
-        return Ok(());
-    }
-    Err(NodeError::Refused(
-        "this order was carried out here already, and nothing was staged. To go back to the same file once more, remove the order \
-         beside it on the first master and begin there again: that makes a new order, which all others need too"
-            .to_owned(),
-    ))
 }
 
 /// Where the order of a file is written: beside it.
@@ -153,17 +142,6 @@ fn order_path(file: &Path) -> PathBuf {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".order");
     file.with_file_name(name)
-}
-
-/// Copies the file into the volume and proves it on the way.
-fn copy(file: &Path, partial: &Path, stop: &AtomicBool) -> Result<Proven, NodeError> {
-    let _ = std::fs::remove_file(partial);
-    let opened = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(partial);
-    let mut copy = opened.map_err(RestoreError::disk("made", partial))?;
-    let proven =
-        prove_snapshot(file, stop, |bytes| copy.write_all(bytes).map_err(RestoreError::disk("written", partial)))?;
-    copy.sync_all().map_err(RestoreError::disk("synced", partial))?;
-    Ok(proven)
 }
 
 /// Whether the file is of the cluster whose data lies here, as far as both tell.
@@ -201,14 +179,12 @@ fn read_live(place: &Place, stop: &AtomicBool, remarks: &mut Vec<String>) -> Opt
 }
 
 /// Gives file and order their names; the file last, because its name is what starts the restore.
-fn put(place: &Place, partial: &Path, order: &[u8]) -> Result<(), NodeError> {
+fn put(place: &Place, partial: PartialFile, order: &[u8]) -> Result<(), NodeError> {
     let owner = Owner::of(place)?;
-    owner.give(partial)?;
+    owner.give(partial.path())?;
     crashsafe::replace(&place.order(), order, PRIVATE)?;
     owner.give(&place.order())?;
-    if !crashsafe::place_new(partial, &place.restore_db())? {
-        return Err(NodeError::Refused(format!("{} has just appeared", place.restore_db().display())));
-    }
+    partial.place().map_err(SaveError::File)?;
     match std::fs::remove_file(place.failed()) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(RestoreError::disk("removed", &place.failed())(error).into());
@@ -216,14 +192,4 @@ fn put(place: &Place, partial: &Path, order: &[u8]) -> Result<(), NodeError> {
         Ok(()) | Err(_) => {}
     }
     Ok(sync_directory(&place.volume)?)
-}
-
-/// A file in the making, removed when it goes out of scope.
-struct Partial(PathBuf);
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Where the file has its name, this is its second one.
-        let _ = std::fs::remove_file(&self.0);
-    }
 }

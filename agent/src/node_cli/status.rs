@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::NodeError;
 use super::node::{Node, NodeArguments};
+use super::shown::{Format, print};
 use crate::etcd::error::EtcdError;
 use crate::etcd::status::{MemberStatus, fetch_member};
 use crate::host::discovery::Discovery;
@@ -22,20 +23,10 @@ use crate::restore_engine::outcome::RestoreResult;
 pub struct StatusArguments {
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Form,
+    output: Format,
     /// The node.
     #[command(flatten)]
     node: NodeArguments,
-}
-
-/// Form of the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
-    /// YAML.
-    #[default]
-    Yaml,
-    /// JSON.
-    Json,
 }
 
 /// How much is looked at.
@@ -132,11 +123,8 @@ pub async fn run(arguments: StatusArguments, depth: Depth, out: &mut (dyn Write 
         last_command: place.as_ref().and_then(|place| CommandResult::read(&place.command_result()).ok().flatten()),
         incomplete: incomplete.clone(),
     };
-    let text = match output {
-        Form::Yaml => serde_norway::to_string(&shown).map_err(std::io::Error::other)?,
-        Form::Json => serde_json::to_string_pretty(&shown).map_err(std::io::Error::other)? + "\n",
-    };
-    out.write_all(text.as_bytes())?;
+    let text = serde_norway::to_string(&shown).map_err(std::io::Error::other)?;
+    print(out, output, &text, &shown)?;
     if incomplete.is_empty() { Ok(()) } else { Err(NodeError::Refused(incomplete.join("; "))) }
 }
 

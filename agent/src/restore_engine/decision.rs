@@ -38,9 +38,9 @@ pub enum Next {
 pub fn decide_next(seen: &Seen) -> Next {
     let Seen { has_file, has_failed, ordered, live, is_swapping } = *seen;
     match (is_swapping, has_file, has_failed) {
-        (true, _, _) => Next::EndSwap,
-        (false, true, _) if ordered.is_some() && ordered == live => Next::TidyUp,
-        (false, true, _) => Next::Perform,
+        (true, true | false, true | false) => Next::EndSwap,
+        (false, true, true | false) if ordered.is_some() && ordered == live => Next::TidyUp,
+        (false, true, true | false) => Next::Perform,
         (false, false, true) => Next::Hold,
         (false, false, false) => Next::Start,
     }

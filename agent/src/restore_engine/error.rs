@@ -7,6 +7,7 @@ use lifeboat_snapshot::SnapshotError;
 
 use super::order::OrderError;
 use crate::host::crashsafe::WriteError;
+use crate::partial_file::PartialError;
 
 /// Why it was not done. Unless it says otherwise, the old data is untouched.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,9 @@ pub enum RestoreError {
     /// A file could not be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The copy of the file could not be written.
+    #[error(transparent)]
+    Copy(#[from] PartialError),
     /// The file is no sound snapshot.
     #[error("{path} is not a sound snapshot of etcd: {source}", path = .path.display())]
     Unsound {
@@ -65,6 +69,12 @@ pub enum RestoreError {
         /// What is wrong.
         words: String,
     },
+    /// The order was carried out here before, and etcd's data is other data by now.
+    #[error(
+        "this order was carried out here already: its token must not be used again. To go back to the same file once more, remove \
+         the order beside it on the first master and begin there again: that makes a new order, which all others need too"
+    )]
+    DoneBefore,
     /// The versions do not go together.
     #[error("{0}")]
     Version(String),
@@ -78,7 +88,8 @@ pub enum RestoreError {
     #[error("what etcd's tool made of the file is not what was in it: {0}")]
     ReadBack(String),
     /// Not enough room.
-    #[error("{path} has {available} bytes free and needs {needed}: make room, nothing was changed", path = .path.display())]
+    #[error("{path} has {available} bytes free and needs {needed}: make room, nothing was changed. Old data of earlier restores is shown by \
+         `lifeboat etcd restore --status`; what is not needed any more may be removed", path = .path.display())]
     NoSpace {
         /// Where.
         path: PathBuf,
@@ -113,12 +124,18 @@ impl RestoreError {
             | Self::NoOrder(_)
             | Self::Order(_)
             | Self::BadJournal { .. }
+            | Self::DoneBefore
             | Self::Version(_)
             | Self::NoTool(_)
             | Self::NoSpace { .. }
             | Self::InUse(_)
             | Self::Layout(_) => true,
-            Self::Disk { .. } | Self::Write(_) | Self::Tool(_) | Self::ReadBack(_) | Self::Interrupted => false,
+            Self::Disk { .. }
+            | Self::Write(_)
+            | Self::Copy(_)
+            | Self::Tool(_)
+            | Self::ReadBack(_)
+            | Self::Interrupted => false,
         }
     }
 }

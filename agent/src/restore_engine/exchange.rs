@@ -3,23 +3,20 @@
 //! The journal with the inodes is on disk before the first exchange. From then on the way is forward only: whoever comes
 //! next ends what was begun. The old data is kept. Blocking I/O.
 
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{AtFlags, CWD, RenameFlags, StatxFlags, renameat_with, statx};
 use serde::{Deserialize, Serialize};
 
 use super::decision::{Side, decide_side};
 use super::error::RestoreError;
-use super::layout::{PRIVATE, Place, RestoreDirectory, RestoreId, old_wal};
+use super::layout::{PRIVATE, Place, RestoreDirectory, RestoreId};
+use super::stage::clear;
 use crate::host::crash_point::{CrashPoint, crash_point};
-use crate::host::crashsafe;
-
-/// Directories of old data that are kept; the newest.
-const KEPT: usize = 2;
+use crate::host::crashsafe::{self, sync_directory, sync_parent};
 
 /// How far the exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,10 +161,16 @@ pub fn begin(place: &Place, id: &RestoreId, digest: &str, now: Timestamp) -> Res
 /// Exchanges what is not exchanged yet. May run any number of times.
 ///
 /// # Errors
-/// Somebody moved the directories, or the file system refuses; where nothing at all was exchanged, `NotBegun` tells.
+/// Somebody moved the directories, or the file system refuses.
 pub fn carry_out(place: &Place, id: &RestoreId, journal: &Journal) -> Result<(), RestoreError> {
     let directory = place.restore(id);
     let Journal { format_version: _, progress: _, order_digest: _, member, wal, begun: _ } = journal;
+    if wal.is_some() != place.wal_dir.is_some() {
+        return Err(RestoreError::Layout(format!(
+            "the exchange was begun {} a WAL directory of its own, and etcd's manifest now says otherwise: put it back as it was",
+            if wal.is_some() { "with" } else { "without" }
+        )));
+    }
     if let (Some(inodes), Some(live), Some(staged)) = (wal, &place.wal_dir, &directory.staged_wal) {
         swap(*inodes, live, staged)?;
         crash_point(CrashPoint::WalIsSwapped);
@@ -197,7 +200,7 @@ pub fn take_back(place: &Place, id: &RestoreId, journal: &Journal) -> Result<(),
     }
     // The intention is void: without a journal the staging is only something to be made anew.
     std::fs::remove_file(directory.journal()).map_err(RestoreError::disk("removed", &directory.journal()))?;
-    sync_directory(&directory.root)
+    Ok(sync_directory(&directory.root)?)
 }
 
 fn swap(inodes: Inodes, live: &Path, staged: &Path) -> Result<(), RestoreError> {
@@ -221,19 +224,7 @@ fn lost(live: &Path, staged: &Path) -> RestoreError {
 fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), RestoreError> {
     renameat_with(CWD, from, CWD, to, flags).map_err(|error| RestoreError::disk("put in place", to)(error.into()))?;
     sync_parent(from)?;
-    sync_parent(to)
-}
-
-fn sync_parent(path: &Path) -> Result<(), RestoreError> {
-    sync_directory(path.parent().unwrap_or(Path::new("/")))
-}
-
-/// Makes the names in a directory last.
-///
-/// # Errors
-/// The disk.
-pub fn sync_directory(path: &Path) -> Result<(), RestoreError> {
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(RestoreError::disk("synced", path))
+    Ok(sync_parent(to)?)
 }
 
 /// Gives the old data its name, and writes down that all is done. May run any number of times.
@@ -242,18 +233,10 @@ pub fn sync_directory(path: &Path) -> Result<(), RestoreError> {
 /// The disk.
 pub fn end(place: &Place, id: &RestoreId, journal: &Journal) -> Result<Option<PathBuf>, RestoreError> {
     let directory = place.restore(id);
-    let (new, old) = (directory.staging(), directory.old());
-    if journal.member.old.is_none() {
-        // Nothing was in the place of the new data: what is left of the staging holds nothing.
-        super::stage::clear(&directory)?;
-    } else if new.exists() && !old.exists() {
-        rename(&new, &old, RenameFlags::NOREPLACE)?;
-    }
-    if let (Some(_), Some(staged)) = (&journal.wal, &directory.staged_wal)
-        && staged.exists()
-        && old.exists()
-    {
-        rename(staged, &old_wal(&old), RenameFlags::NOREPLACE)?;
+    let old = directory.old();
+    keep(&directory.staging(), &old, journal.member)?;
+    if let (Some(inodes), Some(staged), Some(old_wal)) = (journal.wal, &directory.staged_wal, &directory.old_wal) {
+        keep(staged, old_wal, inodes)?;
     }
     crash_point(CrashPoint::OldIsKept);
     write_journal(&directory, &Journal { progress: Progress::Done, ..journal.clone() })?;
@@ -261,26 +244,110 @@ pub fn end(place: &Place, id: &RestoreId, journal: &Journal) -> Result<Option<Pa
     Ok((journal.member.old.is_some()).then_some(old))
 }
 
-/// Removes old data beyond the last two restores. What `current` has just put aside stays in any case: after a power cut the
-/// clock may be set back, and by it the newest restore would be the oldest.
+/// Gives what was exchanged for the new the name of old data. Nothing is ever removed here but a directory that is empty.
+fn keep(exchanged: &Path, old: &Path, inodes: Inodes) -> Result<(), RestoreError> {
+    if inodes.old.is_none() {
+        // The new was moved out of it; there was nothing to come back.
+        let _ = std::fs::remove_dir(exchanged);
+    } else if exchanged.exists() {
+        rename(exchanged, old, RenameFlags::NOREPLACE)?;
+    }
+    Ok(())
+}
+
+/// Whether an order was carried out on this node, as far as its directory is still there.
+///
+/// # Errors
+/// Its journal cannot be read.
+pub fn was_ended(place: &Place, id: &RestoreId) -> Result<bool, RestoreError> {
+    Ok(read_journal(&place.restore(id))?.is_some_and(|journal| journal.progress == Progress::Done))
+}
+
+/// Throws away what restores have staged that never came to an exchange: no journal, so nothing in there was ever in use.
+///
+/// # Errors
+/// The disk, or a journal cannot be read.
+pub fn forget_unbegun(place: &Place) -> Result<(), RestoreError> {
+    for id in restores(place)? {
+        let directory = place.restore(&id);
+        if read_journal(&directory)?.is_some() {
+            continue;
+        }
+        clear(&directory)?;
+        // Whatever else is in there is not ours, and stays.
+        let _ = std::fs::remove_file(directory.order());
+        let _ = std::fs::remove_dir(&directory.root);
+    }
+    Ok(())
+}
+
+/// What restores have put aside on this node and is still there. Only people remove it.
 ///
 /// # Errors
 /// The disk.
-pub fn forget_oldest(place: &Place, current: &RestoreId) -> Result<(), RestoreError> {
-    let mut ended = Vec::new();
-    for id in restores(place)? {
-        if let Some(journal) = read_journal(&place.restore(&id))?
-            && journal.progress == Progress::Done
-        {
-            ended.push((id == *current, journal.begun, id));
-        }
+pub fn find_kept(place: &Place) -> Result<Vec<PathBuf>, RestoreError> {
+    let mut ids = restores(place)?;
+    ids.sort();
+    let directories = ids.iter().map(|id| place.restore(id));
+    let kept = directories.flat_map(|directory| {
+        let own = [directory.old(), directory.old_rejoin()];
+        own.into_iter().chain(directory.old_wal).chain(directory.old_rejoin_wal)
+    });
+    Ok(kept.filter(|path| path.exists()).collect())
+}
+
+/// Whether etcd's directories can change places with others in one step: tried, as far as that changes nothing.
+///
+/// # Errors
+/// They cannot, or the disk.
+pub fn check_places(place: &Place) -> Result<(), RestoreError> {
+    check_movable(&place.member())?;
+    check_wal(place)?;
+    try_exchange(&place.own_directory())?;
+    match place.wal_dir.as_deref().and_then(Path::parent) {
+        Some(above) if above.is_dir() => try_exchange(above),
+        Some(_) | None => Ok(()),
     }
-    ended.sort();
-    for (_, _, id) in ended.iter().rev().skip(KEPT) {
-        let root = place.restore(id).root;
-        std::fs::remove_dir_all(&root).map_err(RestoreError::disk("removed", &root))?;
+}
+
+/// Whether a WAL of its own lies where it can be moved.
+///
+/// # Errors
+/// It does not.
+pub fn check_wal(place: &Place) -> Result<(), RestoreError> {
+    let Some(wal) = &place.wal_dir else { return Ok(()) };
+    if wal.starts_with(place.member()) {
+        return Err(RestoreError::Layout(format!("the WAL directory {} lies within etcd's own", wal.display())));
     }
-    Ok(())
+    check_movable(wal)
+}
+
+/// A link and the root of a mount stay where they are: only what is in them could be moved, and not in one step.
+fn check_movable(path: &Path) -> Result<(), RestoreError> {
+    let Some(above) = path.parent().filter(|above| above.is_dir()) else { return Ok(()) };
+    if inode(path)?.is_none() || mount_of(path)? == mount_of(above)? {
+        return Ok(());
+    }
+    Err(RestoreError::Layout(format!(
+        "{} is a mount point, which cannot change places with another directory: where it is one only in etcd's pod, restore on \
+         the host with --perform; else have etcd use a directory below it",
+        path.display()
+    )))
+}
+
+/// The mount and the device of a directory; two binds of one file system are two mounts, and no rename goes across.
+fn mount_of(path: &Path) -> Result<(u64, u64), RestoreError> {
+    let failed = RestoreError::disk("looked at", path);
+    let device = match path.metadata() {
+        Ok(metadata) => metadata.dev(),
+        Err(error) => return Err(failed(error)),
+    };
+    // Kernels before 5.8 do not tell the mount; the device is what is left then.
+    let mount = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)
+        .ok()
+        .filter(|told| told.stx_mask & StatxFlags::MNT_ID.bits() != 0)
+        .map_or(0, |told| told.stx_mnt_id);
+    Ok((mount, device))
 }
 
 /// Whether this file system can exchange two directories in one step; tried on two empty ones.
@@ -288,7 +355,7 @@ pub fn forget_oldest(place: &Place, current: &RestoreId) -> Result<(), RestoreEr
 /// # Errors
 /// It cannot, or the disk.
 pub fn try_exchange(directory: &Path) -> Result<(), RestoreError> {
-    let [one, two] = ["one", "two"].map(|name| directory.join(format!(".{name}.try")));
+    let [one, two] = ["one", "two"].map(|name| directory.join(format!(".lifeboat-try-{name}")));
     for path in [&one, &two] {
         crashsafe::make_directory(path, 0o700)?;
     }

@@ -83,12 +83,18 @@ impl Place {
 
     /// The directory of one restore.
     pub fn restore(&self, id: &RestoreId) -> RestoreDirectory {
-        let root = self.own_directory().join(&id.0);
-        let staged_wal = self.wal_dir.as_ref().map(|wal| {
-            let name = wal.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            wal.with_file_name(format!(".{name}.lifeboat-{}", id.0))
-        });
-        RestoreDirectory { root, staged_wal }
+        let beside_wal = |kind: &str| {
+            self.wal_dir.as_ref().map(|wal| {
+                let name = wal.file_name().unwrap_or_default().to_string_lossy();
+                wal.with_file_name(format!(".{name}.lifeboat-{}{kind}", id.0))
+            })
+        };
+        RestoreDirectory {
+            root: self.own_directory().join(&id.0),
+            staged_wal: beside_wal(""),
+            old_wal: beside_wal("-old"),
+            old_rejoin_wal: beside_wal("-reinitialize"),
+        }
     }
 }
 
@@ -125,6 +131,10 @@ pub struct RestoreDirectory {
     pub root: PathBuf,
     /// Where a separate WAL is staged: beside the one in use, on the same file system.
     pub staged_wal: Option<PathBuf>,
+    /// Where the WAL that it replaced is kept: there too, because it cannot be moved to another file system in one step.
+    pub old_wal: Option<PathBuf>,
+    /// The old WAL of a re-initialisation that the restore took the place of.
+    pub old_rejoin_wal: Option<PathBuf>,
 }
 
 impl RestoreDirectory {
@@ -148,6 +158,11 @@ impl RestoreDirectory {
         self.root.join("old")
     }
 
+    /// What a re-initialisation had put aside that the restore took the place of.
+    pub fn old_rejoin(&self) -> PathBuf {
+        self.root.join("reinitialize")
+    }
+
     /// The data in the making.
     pub fn staged_member(&self) -> PathBuf {
         self.staging().join("member")
@@ -157,9 +172,4 @@ impl RestoreDirectory {
     pub fn staged_wal(&self) -> PathBuf {
         self.staged_wal.clone().unwrap_or_else(|| self.staged_member().join("wal"))
     }
-}
-
-/// Where the WAL of a kept old data directory goes.
-pub fn old_wal(old: &Path) -> PathBuf {
-    old.join("wal")
 }

@@ -95,7 +95,8 @@ pub enum OrderError {
     /// Another master mints.
     #[error(
         "{first} mints the order, so that there is one only: run this on {first} first, then bring the file that it writes \
-         here and give it with --order"
+         here and give it with --order; if {first} is lost for good, name every master that is left with --member NAME=PEERURL: the \
+         first of those mints, and {first} must not come back before its disk is emptied"
     )]
     NotTheFirst {
         /// Name of the first member.

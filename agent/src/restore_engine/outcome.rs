@@ -56,6 +56,9 @@ pub struct RestoreResult {
     /// Where the old data is, relative to the data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub old_data: Option<PathBuf>,
+    /// Name of the directory beside a separate WAL that holds the old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old_wal: Option<PathBuf>,
     /// When it began.
     #[cfg_attr(test, schemars(with = "String"))]
     pub start_time: Timestamp,
@@ -80,6 +83,7 @@ impl RestoreResult {
             revision: None,
             message,
             old_data: None,
+            old_wal: None,
             start_time: now,
             completion_time: None,
             after_start: None,
@@ -141,6 +145,7 @@ fn told(result: RestoreResult) -> LastRestore {
         revision,
         message,
         old_data: _,
+        old_wal: _,
         start_time,
         completion_time,
         after_start: _,

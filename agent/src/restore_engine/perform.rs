@@ -13,7 +13,7 @@ use super::decision::{Next, Seen, decide_next, decide_tool};
 use super::error::RestoreError;
 use super::exchange::{self, Journal};
 use super::identity::read_wal_head;
-use super::layout::{PRIVATE, Place, RestoreId};
+use super::layout::{PRIVATE, Place, RestoreDirectory, RestoreId};
 use super::order::{Order, OrderDocument, short_code};
 use super::outcome::{RestoreResult, State};
 use super::proof::prove_snapshot;
@@ -21,8 +21,10 @@ use super::stage::{Staging, Tools, stage};
 use super::standstill::{Lock, check_no_open_files, lock_database, lock_node};
 use crate::etcd::status::ClusterId;
 use crate::host::crash_point::{CrashPoint, crash_point};
-use crate::host::crashsafe;
+use crate::host::crashsafe::{self, sync_directory};
 use crate::host::tools::find_restore_tool;
+use crate::rejoin::journal::{Journal as RejoinJournal, old_wal_data};
+use crate::rejoin::outcome::{CommandResult, Outcome};
 
 /// What a restore needs to know.
 #[derive(Debug)]
@@ -111,23 +113,30 @@ fn exists(path: &Path) -> Result<bool, RestoreError> {
 /// Does what is to be done before etcd may start.
 ///
 /// # Errors
-/// The restore failed. Unless the exchange was begun the old data is untouched and `restore.db` is renamed, except where it
-/// was only interrupted.
+/// As [`perform_locked`], and somebody else is at work on this node.
 pub fn perform(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
-    let place = job.place;
-    let next = look(place)?;
-    if next == Next::Start {
-        // A kill between removing the file and its order leaves the order; one that is being staged is another's.
-        if let Ok(order) = read_order(&place.order())
-            && live_cluster(place)? == Some(order.cluster_id())
-        {
-            remove(&place.order())?;
-        }
+    // Most starts have nothing to do, and need no lock that could fail them.
+    if look(job.place)? == Next::Start {
+        forget_order(job.place)?;
         return Ok(Done::Nothing);
     }
-    let _node = lock_node(place)?;
-    match next {
-        Next::Start => Ok(Done::Nothing),
+    let node = lock_node(job.place)?;
+    perform_locked(job, &node, say)
+}
+
+/// The same for who holds the lock of this node.
+///
+/// # Errors
+/// The restore failed. Unless the exchange was begun the old data is untouched and `restore.db` is renamed, except where it
+/// was only interrupted.
+pub fn perform_locked(job: &Job<'_>, _node: &Lock, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
+    let place = job.place;
+    // Under the lock: whoever held it before may have taken back what was there.
+    match look(place)? {
+        Next::Start => {
+            forget_order(place)?;
+            Ok(Done::Nothing)
+        }
         Next::Hold => Ok(Done::Held),
         Next::TidyUp => {
             let order = read_order(&place.order())?;
@@ -135,12 +144,12 @@ pub fn perform(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, Restore
             tidy_up(place, &order, None)
         }
         Next::EndSwap => end_swap(place, say),
-        Next::Perform => match restore(job, say) {
-            Ok(done) => Ok(done),
+        Next::Perform => match prepare(job, say) {
+            Ok(prepared) => swap_in(place, prepared, say),
             Err(RestoreError::Interrupted) => Err(RestoreError::Interrupted),
             Err(error) => {
                 if exchange::find_unfinished(place)?.is_none() {
-                    give_up(place, &error)?;
+                    give_up(place, &error);
                 }
                 Err(error)
             }
@@ -148,8 +157,26 @@ pub fn perform(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, Restore
     }
 }
 
-/// Proves, stages, exchanges.
-fn restore(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
+/// A kill between removing the file and its order leaves the order; one that is being staged is another's.
+fn forget_order(place: &Place) -> Result<(), RestoreError> {
+    match read_order(&place.order()) {
+        Ok(order) if live_cluster(place)? == Some(order.cluster_id()) => remove(&place.order()),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// New data that is whole, and written down to be exchanged.
+struct Prepared {
+    order: Order,
+    id: RestoreId,
+    journal: Journal,
+    /// Of both databases: nothing must start on either in between.
+    old: Option<Lock>,
+    new: Option<Lock>,
+}
+
+/// Proves, stages, and writes down that the data is about to be exchanged.
+fn prepare(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Prepared, RestoreError> {
     let Job { place, tools, stop } = job;
     let file = place.restore_db();
     if !file.symlink_metadata().map_err(RestoreError::disk("looked at", &file))?.is_file() {
@@ -158,54 +185,47 @@ fn restore(job: &Job<'_>, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreErro
     let order = read_order(&place.order())?;
     let digest = digest_of(&order, &place.order())?;
     let id = RestoreId::of_digest(&digest);
+    if exchange::was_ended(place, &id)? {
+        return Err(RestoreError::DoneBefore);
+    }
     let directory = place.restore(&id);
     say(&format!("restoring {} by order {}", file.display(), short_code(&digest)));
     result_of(&order, &digest, State::Staging, "the file is being proven and unpacked").write(&place.result())?;
+    exchange::check_places(place)?;
     let proven = prove_snapshot(&file, stop, |_| Ok(()))?;
     order.check(&place.own, &proven.sha256)?;
     say(&format!("the file is whole and sound: revision {}", proven.database.revision));
     crash_point(CrashPoint::FileIsProven);
     let minor = decide_tool(order.snapshot.etcd, tools.server).map_err(RestoreError::Version)?;
     let tool = find_restore_tool(&tools.directory, minor).map_err(RestoreError::NoTool)?;
-    check_wal(place)?;
     crashsafe::make_directory(&directory.root, 0o700)?;
-    exchange::try_exchange(&directory.root)?;
     let staging =
         Staging { place, directory: &directory, file: &file, proven: &proven, order: &order, tool: &tool, stop };
     stage(&staging, say)?;
     write_order(&directory.order(), &order)?;
     let old = lock_database(&place.database())?;
-    let _new = lock_database(&directory.staged_member().join("snap/db"))?;
+    let new = lock_database(&directory.staged_member().join("snap/db"))?;
     check_no_open_files(place)?;
-    result_of(&order, &digest, State::Swapping, "the new data takes the place of the old").write(&place.result())?;
+    result_of(&order, &digest, State::Swapping, SWAPPING).write(&place.result())?;
     let journal = exchange::begin(place, &id, &digest, Timestamp::now())?;
+    Ok(Prepared { order, id, journal, old, new })
+}
+
+/// What is said of a restore from the moment on at which it is written down.
+const SWAPPING: &str = "the new data takes the place of the old";
+
+/// Exchanges. An error from here on leaves the journal, by which the next run goes on, unless all was taken back.
+fn swap_in(place: &Place, prepared: Prepared, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreError> {
+    let Prepared { order, id, journal, old, new } = prepared;
     if let Err(error) = exchange::carry_out(place, &id, &journal) {
         say(&format!("the exchange failed and is taken back: {error}"));
         exchange::take_back(place, &id, &journal)?;
+        give_up(place, &error);
         return Err(error);
     }
     exchange::end(place, &id, &journal)?;
+    drop(new);
     tidy_up(place, &order, old)
-}
-
-/// A WAL of its own must lie in a directory that can be exchanged.
-///
-/// # Errors
-/// It does not.
-pub fn check_wal(place: &Place) -> Result<(), RestoreError> {
-    let Some(wal) = &place.wal_dir else { return Ok(()) };
-    if wal.starts_with(place.member()) {
-        return Err(RestoreError::Layout(format!("the WAL directory {} lies within etcd's own", wal.display())));
-    }
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let is_mount = mounts.lines().any(|line| line.split(' ').nth(4) == wal.to_str());
-    if is_mount {
-        return Err(RestoreError::Layout(format!(
-            "the WAL directory {} is a mount point, which cannot change places with another directory: restore by hand",
-            wal.display()
-        )));
-    }
-    Ok(())
 }
 
 /// Ends an exchange that an earlier run began.
@@ -217,8 +237,7 @@ fn end_swap(place: &Place, say: &mut dyn FnMut(&str)) -> Result<Done, RestoreErr
     let _live = lock_database(&place.database())?;
     check_no_open_files(place)?;
     let Journal { order_digest, .. } = &journal;
-    result_of(&order, order_digest, State::Swapping, "the new data takes the place of the old")
-        .write(&place.result())?;
+    result_of(&order, order_digest, State::Swapping, SWAPPING).write(&place.result())?;
     exchange::carry_out(place, &id, &journal)?;
     let old = exchange::end(place, &id, &journal)?;
     drop(_live);
@@ -234,8 +253,11 @@ fn tidy_up(place: &Place, order: &Order, old: Option<Lock>) -> Result<Done, Rest
     let digest = digest_of(order, &place.order())?;
     let id = RestoreId::of_digest(&digest);
     let mut result = result_of(order, &digest, State::Restored, "the data was restored");
-    let kept = place.restore(&id).old();
+    let directory = place.restore(&id);
+    let kept = directory.old();
     result.old_data = kept.exists().then(|| kept.strip_prefix(&place.data_dir).unwrap_or(&kept).to_owned());
+    let old_wal = directory.old_wal.as_ref().filter(|wal| wal.exists());
+    result.old_wal = old_wal.and_then(|wal| wal.file_name()).map(Into::into);
     let earlier = RestoreResult::read(&place.result()).ok().flatten();
     if let Some(earlier) = earlier.filter(|earlier| earlier.order_digest == result.order_digest) {
         result.start_time = earlier.start_time;
@@ -243,17 +265,55 @@ fn tidy_up(place: &Place, order: &Order, old: Option<Lock>) -> Result<Done, Rest
     result.completion_time = Some(Timestamp::now());
     result.write(&place.result())?;
     crash_point(CrashPoint::ResultIsWritten);
+    void_rejoin(place, &directory)?;
     for path in [place.restore_db(), place.failed()] {
         remove(&path)?;
     }
     crash_point(CrashPoint::FileIsGone);
     remove(&place.order())?;
-    exchange::sync_directory(&place.volume)?;
-    // The restore is done; that room could not be made is no reason to call it failed.
-    if let Err(error) = exchange::forget_oldest(place, &id) {
-        tracing::warn!(%error, "old data of earlier restores is still there");
-    }
+    sync_directory(&place.volume)?;
+    forget_staging(place);
     Ok(Done::Restored { result: Box::new(result), old })
+}
+
+/// Room that could not be made changes nothing about how a restore went.
+fn forget_staging(place: &Place) {
+    if let Err(error) = exchange::forget_unbegun(place) {
+        tracing::warn!(%error, "what a restore had staged is still there");
+    }
+}
+
+/// What was begun in the old cluster is void in the new one: answered, and put among what the restore keeps, because it may
+/// hold this member's last data. The journal goes with its directory, in one step.
+fn void_rejoin(place: &Place, directory: &RestoreDirectory) -> Result<(), RestoreError> {
+    let begun = match RejoinJournal::read(place) {
+        Ok(journal) => journal.map(|journal| journal.begun),
+        Err(_) => Some(Timestamp::now()),
+    };
+    if begun.is_some() || place.command().symlink_metadata().is_ok() {
+        let now = Timestamp::now();
+        let words = "all members were restored from a file, this one too: nothing is left to be done".to_owned();
+        let result = CommandResult::new("reinitialize", Outcome::Failed, words, begun.unwrap_or(now), now);
+        result.write(&place.command_result())?;
+        if let Err(error) = remove(&place.command()) {
+            tracing::warn!(%error, "the command is still there");
+        }
+        sync_directory(&place.volume)?;
+    }
+    if let (Some(from), Some(to)) = (old_wal_data(place), &directory.old_rejoin_wal) {
+        set_aside(&from, to)?;
+    }
+    set_aside(&place.rejoin_directory(), &directory.old_rejoin())
+}
+
+fn set_aside(from: &Path, to: &Path) -> Result<(), RestoreError> {
+    if !from.exists() {
+        return Ok(());
+    }
+    crashsafe::make_directory(to.parent().unwrap_or(Path::new("/")), 0o700)?;
+    std::fs::rename(from, to).map_err(RestoreError::disk("put aside", from))?;
+    crashsafe::sync_parent(to)?;
+    Ok(crashsafe::sync_parent(from)?)
 }
 
 fn remove(path: &Path) -> Result<(), RestoreError> {
@@ -270,8 +330,13 @@ fn write_order(path: &Path, order: &Order) -> Result<(), RestoreError> {
     Ok(crashsafe::replace(path, &bytes, PRIVATE)?)
 }
 
-/// Leaves the old data alone, and a file that holds etcd.
-fn give_up(place: &Place, error: &RestoreError) -> Result<(), RestoreError> {
+/// Leaves the old data alone, and a file that holds etcd. The hold comes first and needs no room: a full disk may be why.
+fn give_up(place: &Place, error: &RestoreError) {
+    let hold = std::fs::rename(place.restore_db(), place.failed())
+        .and_then(|()| sync_directory(&place.volume).map_err(io::Error::other));
+    if let Err(error) = hold {
+        tracing::error!(%error, "restore.db cannot be renamed; it is tried again at the next start");
+    }
     let earlier = RestoreResult::read(&place.result()).ok().flatten();
     let now = Timestamp::now();
     let mut result = earlier
@@ -280,10 +345,10 @@ fn give_up(place: &Place, error: &RestoreError) -> Result<(), RestoreError> {
     result.state = State::Failed;
     result.message = error.to_string();
     result.completion_time = Some(now);
-    result.write(&place.result())?;
-    let (file, failed) = (place.restore_db(), place.failed());
-    std::fs::rename(&file, &failed).map_err(RestoreError::disk("renamed", &file))?;
-    exchange::sync_directory(&place.volume)
+    forget_staging(place);
+    if let Err(error) = result.write(&place.result()) {
+        tracing::error!(%error, "restore-result cannot be written");
+    }
 }
 
 fn result_of(order: &Order, digest: &str, state: State, message: &str) -> RestoreResult {

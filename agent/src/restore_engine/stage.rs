@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 use lifeboat_snapshot::ContentHash;
 
 use super::error::RestoreError;
-use super::exchange::sync_directory;
 use super::identity::read_wal_head;
 use super::layout::{Place, RestoreDirectory};
 use super::order::{Order, members_of};
@@ -21,13 +20,11 @@ use super::proof::{Proven, prove_database};
 use crate::etcd::status::{ClusterId, MemberId};
 use crate::host::child::with_parent;
 use crate::host::crash_point::{CrashPoint, crash_point};
-use crate::host::crashsafe;
+use crate::host::crashsafe::{self, sync_directory};
 use crate::host::space::read_space;
 
 /// What the tool adds to the size of the file: two preallocated WAL segments.
 const WAL_SIZE: u64 = 2 * 64 * 1024 * 1024;
-/// Of a file system that is left free.
-const RESERVE_PERCENT: u64 = 5;
 /// A tool that needs longer than this and a second for each MiB hangs; a slow disk writes many times as fast.
 const TOOL_PATIENCE: Duration = Duration::from_secs(300);
 /// The most operations of one transaction that are tried when the tool's own record is looked for.
@@ -141,11 +138,13 @@ pub fn clear(directory: &RestoreDirectory) -> Result<(), RestoreError> {
 /// # Errors
 /// It does not.
 pub fn check_space(place: &Place, size: u64) -> Result<(), RestoreError> {
-    let space = read_space(&place.data_dir).map_err(RestoreError::disk("asked for free space", &place.data_dir))?;
-    let needed = size.saturating_add(WAL_SIZE).saturating_add(space.total / 100 * RESERVE_PERCENT);
-    if space.available < needed {
-        let path = place.data_dir.clone();
-        return Err(RestoreError::NoSpace { path, available: space.available, needed });
+    let wal = place.wal_dir.iter().map(|wal| (wal, WAL_SIZE));
+    for (path, bytes) in std::iter::once((&place.data_dir, size.saturating_add(WAL_SIZE))).chain(wal) {
+        let space = read_space(path).map_err(RestoreError::disk("asked for free space", path))?;
+        let needed = space.needed_for(bytes);
+        if space.available < needed {
+            return Err(RestoreError::NoSpace { path: path.clone(), available: space.available, needed });
+        }
     }
     Ok(())
 }
@@ -249,7 +248,7 @@ fn settle(path: &Path, owner: Owner, label: Option<&[u8]>) -> Result<(), Restore
         rustix::fs::setxattr(path, "security.selinux", label, rustix::fs::XattrFlags::empty())
             .map_err(|error| RestoreError::disk("given its label", path)(error.into()))?;
     }
-    sync_directory(path)
+    Ok(sync_directory(path)?)
 }
 
 /// Whether the new data is what was in the file, for this member of the ordered cluster.

@@ -32,8 +32,11 @@ pub fn read_directories(server: &Server, arguments: &Arguments, facts: &HostFact
         take_kublr_volume(facts, found);
     }
     if let Some(path) = arguments.get("wal-dir") {
-        match server.host_path(path) {
-            Ok(host) => found.wal_dir = Some(host),
+        match server.pod.mounted(&server.container, Path::new(path)) {
+            Ok(place) => {
+                found.is_wal_volume = place.host == place.volume_root;
+                found.wal_dir = Some(place.host);
+            }
             Err(words) => {
                 found.remarks.push(format!("etcd's WAL directory is not known on the host: {words}"));
                 found.restore_problems.push(format!("etcd's WAL directory is not known on the host: {words}"));
@@ -65,7 +68,7 @@ fn take_kublr_volume(facts: &HostFacts, found: &mut Discovery) {
         Some(mounted) if mounted == path => {}
         Some(mounted) => {
             // Either may be a link to the other, which only the host can tell; etcd itself uses what is mounted.
-            found.restore_problems.push(format!(
+            found.volume_conflict = Some(format!(
                 "{source} says that etcd's data volume is {}, its manifest mounts {}: say --data-dir",
                 path.display(),
                 mounted.display()
@@ -81,6 +84,5 @@ pub fn take_given_directory(data_dir: &Path, found: &mut Discovery) {
         found.volume = Some(data_dir.to_owned());
     }
     found.data_dir = Some(data_dir.to_owned());
-    found.restore_problems.retain(|words| !words.contains("--data-dir"));
     found.sources.insert("dataDir", "--data-dir".to_owned());
 }

@@ -56,6 +56,8 @@ fn kubeadm_as_it_comes_is_understood_whole() {
         volume: Some("/var/lib/etcd".into()),
         volume_mount: Some("/var/lib/etcd".into()),
         wal_dir: None,
+        is_wal_volume: false,
+        volume_conflict: None,
         listen_client_urls: strings(&["https://127.0.0.1:2379", "https://10.0.0.11:2379"]),
         advertise_client_urls: strings(&["https://10.0.0.11:2379"]),
         peer_urls: strings(&["https://10.0.0.11:2380"]),

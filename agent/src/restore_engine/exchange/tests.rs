@@ -53,7 +53,7 @@ fn new_data_takes_the_place_of_the_old_which_is_kept() {
         assert_eq!(find_unfinished(&place).unwrap(), None);
         if let Some(wal) = &place.wal_dir {
             assert_eq!(content(wal).as_deref(), Some("new"));
-            assert_eq!(content(&old_wal(&old)).as_deref(), Some("old"));
+            assert_eq!(content(&place.restore(&id).old_wal.unwrap()).as_deref(), Some("old"));
         }
     }
 }
@@ -112,34 +112,78 @@ fn a_file_in_place_of_the_data_is_refused() {
 }
 
 #[test]
-fn the_old_data_of_the_last_two_restores_is_kept() {
-    let Node { _dir, place, .. } = node(true, false);
+fn the_old_data_of_every_restore_is_kept() {
+    let Node { _dir, place, .. } = node(true, true);
     for number in 1..=4 {
         let id = RestoreId::of_digest(&format!("{number:016}"));
-        let staged = place.restore(&id).staged_member();
-        std::fs::create_dir_all(&staged).unwrap();
+        let directory = place.restore(&id);
+        for path in [directory.staged_member(), directory.staged_wal()] {
+            std::fs::create_dir_all(path).unwrap();
+        }
         let journal = begin(&place, &id, "d", Timestamp::from_second(number).unwrap()).unwrap();
         carry_out(&place, &id, &journal).unwrap();
         end(&place, &id, &journal).unwrap();
+        assert!(was_ended(&place, &id).unwrap());
     }
-    forget_oldest(&place, &RestoreId::of_digest(&format!("{:016}", 4))).unwrap();
-    let kept: Vec<bool> =
-        (1..=4).map(|number| place.restore(&RestoreId::of_digest(&format!("{number:016}"))).old().exists()).collect();
-    assert_eq!(kept, [false, false, true, true]);
+    forget_unbegun(&place).unwrap();
+    let kept = find_kept(&place).unwrap();
+    assert_eq!(kept.len(), 8, "{kept:?}");
+    assert!(kept.iter().any(|path| content(&path.join("member")).as_deref() == Some("old")), "{kept:?}");
 }
 
 #[test]
-fn the_data_just_put_aside_is_kept_although_the_clock_was_set_back() {
-    let Node { _dir, place, .. } = node(true, false);
-    let id = |number: i64| RestoreId::of_digest(&format!("{number:016}"));
-    for (number, second) in [(1, 100), (2, 200), (3, 5)] {
-        std::fs::create_dir_all(place.restore(&id(number)).staged_member()).unwrap();
-        let journal = begin(&place, &id(number), "d", Timestamp::from_second(second).unwrap()).unwrap();
-        carry_out(&place, &id(number), &journal).unwrap();
-        end(&place, &id(number), &journal).unwrap();
-    }
-    forget_oldest(&place, &id(3)).unwrap();
-    assert_eq!([1, 2, 3].map(|number| place.restore(&id(number)).old().exists()), [false, true, true]);
+fn an_old_wal_is_kept_also_where_the_data_itself_was_lost() {
+    let Node { _dir, place, id } = node(true, true);
+    std::fs::remove_dir_all(place.member()).unwrap();
+    let journal = begin(&place, &id, "d", Timestamp::UNIX_EPOCH).unwrap();
+    carry_out(&place, &id, &journal).unwrap();
+    end(&place, &id, &journal).unwrap();
+    end(&place, &id, &journal).unwrap();
+    forget_unbegun(&place).unwrap();
+    assert_eq!(content(place.wal_dir.as_deref().unwrap()).as_deref(), Some("new"));
+    assert_eq!(content(&place.restore(&id).old_wal.unwrap()).as_deref(), Some("old"));
+}
+
+#[test]
+fn what_never_came_to_an_exchange_is_thrown_away_and_nothing_else() {
+    let Node { _dir, place, id } = node(true, true);
+    let directory = place.restore(&id);
+    std::fs::write(directory.order(), "{}").unwrap();
+    forget_unbegun(&place).unwrap();
+    assert!(!directory.root.exists() && !directory.staged_wal().exists());
+    assert_eq!(content(&place.member()).as_deref(), Some("old"));
+    assert_eq!(content(place.wal_dir.as_deref().unwrap()).as_deref(), Some("old"));
+    // What somebody else put there, or what was begun.
+    std::fs::create_dir_all(directory.old()).unwrap();
+    forget_unbegun(&place).unwrap();
+    assert!(directory.old().exists());
+    let Node { _dir, place, id } = node(true, false);
+    begin(&place, &id, "d", Timestamp::UNIX_EPOCH).unwrap();
+    forget_unbegun(&place).unwrap();
+    assert!(place.restore(&id).staged_member().exists());
+}
+
+#[test]
+fn a_manifest_that_no_longer_names_the_wal_stops_an_exchange() {
+    let Node { _dir, place, id } = node(true, true);
+    let journal = begin(&place, &id, "d", Timestamp::UNIX_EPOCH).unwrap();
+    let without = Place { wal_dir: None, ..place.clone() };
+    assert!(carry_out(&without, &id, &journal).unwrap_err().to_string().contains("manifest"));
+    assert_eq!(content(&place.member()).as_deref(), Some("old"));
+}
+
+#[test]
+fn what_cannot_change_places_is_refused_before_anything_is_touched() {
+    let Node { _dir, place, .. } = node(true, true);
+    crashsafe::make_directory(&place.own_directory(), 0o700).unwrap();
+    check_places(&place).unwrap();
+    let with = |wal: &Path| check_places(&Place { wal_dir: Some(wal.to_owned()), ..place.clone() });
+    let words = with(Path::new("/proc")).unwrap_err();
+    assert!(words.is_refusal() && words.to_string().contains("mount point"), "{words}");
+    let link = place.data_dir.join("link");
+    std::os::unix::fs::symlink(place.wal_dir.as_deref().unwrap(), &link).unwrap();
+    assert!(with(&link).unwrap_err().is_refusal());
+    assert!(with(&place.member().join("wal")).unwrap_err().to_string().contains("within"));
 }
 
 #[test]

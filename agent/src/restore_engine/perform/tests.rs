@@ -102,7 +102,55 @@ async fn a_file_of_every_line_is_restored_once_and_never_again() {
         let old = bench.place.data_dir.join(result.old_data.unwrap());
         assert_eq!(exchange::inode(&old.join("member")).unwrap(), before);
         assert_ne!(second.cluster_id(), order.cluster_id());
+        // The first once more, over data that is another's by now: its token was used.
+        bench.put(&file, &order);
+        assert!(matches!(bench.perform(), Err(RestoreError::DoneBefore)), "{line}");
+        assert_eq!(live_cluster(&bench.place).unwrap(), Some(second.cluster_id()));
     }
+}
+
+#[tokio::test]
+async fn a_reinitialisation_that_waited_is_void_after_a_restore_and_its_data_is_kept() {
+    use crate::rejoin::journal::old_data;
+    let bench = Bench::new("3.6");
+    let file = bench.snapshot("3.6").await;
+    let order = bench.mint(&file);
+    let place = &bench.place;
+    let nonce = crate::rejoin::quorum::Nonce::new("m0", 1);
+    RejoinJournal::new(ClusterId(1), None, nonce, Timestamp::UNIX_EPOCH).write(place).unwrap();
+    std::fs::create_dir_all(old_data(place).join("member")).unwrap();
+    std::fs::write(place.command(), "reinitialize\n").unwrap();
+    bench.put(&file, &order);
+    // Something is in the way: the new data is in place, so this is no failed restore.
+    let directory = place.restore(&RestoreId::of_digest(&order.digest().unwrap()));
+    std::fs::create_dir_all(directory.old_rejoin().join("x")).unwrap();
+    bench.perform().unwrap_err();
+    assert_eq!(look(place).unwrap(), Next::TidyUp);
+    assert_eq!(RestoreResult::read(&place.result()).unwrap().unwrap().state, State::Restored);
+    assert!(!place.failed().exists() && place.restore_db().exists());
+    std::fs::remove_dir_all(directory.old_rejoin()).unwrap();
+    assert!(matches!(bench.perform(), Ok(Done::Restored { .. })));
+    assert_eq!(RejoinJournal::read(place).unwrap(), None);
+    assert!(!place.command().exists() && directory.old_rejoin().join("old/member").exists());
+    let answer = CommandResult::read(&place.command_result()).unwrap().unwrap();
+    assert!(answer.outcome == Outcome::Failed && answer.message.contains("restored"), "{answer:?}");
+    assert_eq!(exchange::find_kept(place).unwrap(), [directory.old_rejoin()]);
+}
+
+#[tokio::test]
+async fn a_wal_of_its_own_is_exchanged_with_the_data_and_kept_beside_it() {
+    let mut bench = Bench::new("3.6");
+    let file = bench.snapshot("3.6").await;
+    let wal = bench.dir.path().join("wal-disk/wal");
+    std::fs::create_dir_all(&wal).unwrap();
+    std::fs::write(wal.join("0.wal"), "old").unwrap();
+    bench.place.wal_dir = Some(wal.clone());
+    let order = bench.mint(&file);
+    bench.put(&file, &order);
+    let Done::Restored { result, .. } = bench.perform().unwrap() else { panic!("not restored") };
+    assert_eq!(live_cluster(&bench.place).unwrap(), Some(order.cluster_id()));
+    let old = wal.with_file_name(result.old_wal.unwrap());
+    assert_eq!(std::fs::read(old.join("0.wal")).unwrap(), b"old");
 }
 
 #[tokio::test]
@@ -147,6 +195,8 @@ async fn a_restore_that_cannot_be_done_leaves_the_data_and_holds_until_a_human_a
         assert_eq!(RestoreResult::read(&bench.place.result()).unwrap().unwrap().state, State::Failed);
         assert_eq!(exchange::inode(&bench.place.member()).unwrap(), before);
         assert_eq!(std::fs::read(bench.place.database()).unwrap(), b"the old data");
+        let left = bench.place.restore(&RestoreId::of_digest(&order.digest().unwrap()));
+        assert!(!left.root.exists(), "{words}: what was staged is still there");
     }
     // A new file ends the hold.
     bench.put(&file, &order);
