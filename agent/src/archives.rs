@@ -15,7 +15,7 @@ mod shown;
 mod trust;
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifeboat_crds::BackupId;
 use lifeboat_crds::signing::SignatureState;
@@ -23,10 +23,11 @@ use lifeboat_storage::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use self::change::{DeleteArguments, PinArguments, UnpinArguments, run_delete, run_pin, run_unpin};
-use self::fetch::{FetchError, Target, Wanted, prove, read_identities};
+pub use self::fetch::{FetchError, read_identities};
+use self::fetch::{Target, Wanted, prove};
 use self::file::{FileError, StoreKeys};
 use self::retention::{RetentionArguments, run_retention};
-use self::shelf::Shelf;
+pub use self::shelf::Shelf;
 use self::shown::Format;
 use self::trust::Trust;
 use crate::archive::read::ReadError;
@@ -113,6 +114,20 @@ pub struct Place {
     trust: Trust,
 }
 
+pub use Place as ArchivePlace;
+
+impl Place {
+    /// The file that describes the location.
+    pub fn location(&self) -> &Path {
+        &self.location
+    }
+
+    /// Keys of the store.
+    pub const fn keys(&self) -> &StoreKeys {
+        &self.keys
+    }
+}
+
 /// One archive.
 #[derive(Debug, clap::Args)]
 pub struct Which {
@@ -130,6 +145,13 @@ pub struct Unlock {
     /// an archive that is encrypted.
     #[arg(long, value_name = "FILE", env = "LIFEBOAT_IDENTITY")]
     identity: Option<PathBuf>,
+}
+
+impl Unlock {
+    /// The file with the key.
+    pub fn path(&self) -> Option<&Path> {
+        self.identity.as_deref()
+    }
 }
 
 /// Why a command did not do what was asked.

@@ -9,6 +9,7 @@ use crate::archives::ArchiveCommand;
 use crate::daemon::config::AgentArguments;
 use crate::etcd_pod::settings::PodArguments;
 use crate::node_cli::{NodeCommand, PodAction};
+use crate::restore_cli::RestoreCommand;
 use lifeboat_process::version::VERSION;
 
 /// Backup and restore of the etcd of self-hosted Kubernetes control planes.
@@ -37,6 +38,9 @@ pub enum Command {
     /// Backup and restore of this master's etcd; needs no API server.
     #[command(subcommand)]
     Etcd(Box<NodeCommand>),
+    /// Restore all masters at once from a backup in a location; needs no API server.
+    #[command(subcommand)]
+    Restore(Box<RestoreCommand>),
     /// Run etcd under supervision (`lifeboat etcd-pod -- etcd …`), or put that into this master's manifest.
     EtcdPod(Box<PodCommand>),
     /// Become another program that ends with its parent; for lifeboat itself.

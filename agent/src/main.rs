@@ -14,10 +14,12 @@ mod keeping;
 mod keyring;
 mod location;
 mod manifest;
+mod master;
 mod node_cli;
 mod partial_file;
 mod rejoin;
 mod report;
+mod restore_cli;
 mod restore_engine;
 mod snapshot_file;
 
@@ -38,6 +40,7 @@ use crate::etcd_pod::supervise::supervise;
 use crate::host::child::become_program;
 use crate::host::keys::{KeyDirectory, KeysError};
 use crate::node_cli::{NodeCommand, run_node_command, run_pod_action};
+use crate::restore_cli::{RestoreCommand, run_restore_command};
 
 /// Reading, verifying, compressing and uploading go on at once; every further thread costs memory.
 const WORKER_THREADS: usize = 2;
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Backup(command) => run_on_archives(*command),
         Command::Keygen { state_dir } => make_host_key(&state_dir),
         Command::Etcd(command) => run_on_node(*command),
+        Command::Restore(command) => run_restore(*command),
         Command::EtcdPod(command) => match *command {
             PodCommand { action: Some(action), run: _ } => run_to_end(async |_| {
                 let ran = run_pod_action(action, &mut std::io::stdout()).await;
@@ -78,6 +82,13 @@ fn run_on_archives(command: ArchiveCommand) -> ExitCode {
 fn run_on_node(command: NodeCommand) -> ExitCode {
     run_to_end(async |cancel| {
         let ran = run_node_command(command, &mut std::io::stdout(), &cancel).await;
+        ran.map_err(|error| (error.exit_code(), error.to_string()))
+    })
+}
+
+fn run_restore(command: RestoreCommand) -> ExitCode {
+    run_to_end(async |cancel| {
+        let ran = run_restore_command(command, &mut std::io::stdout(), &cancel).await;
         ran.map_err(|error| (error.exit_code(), error.to_string()))
     })
 }

@@ -20,7 +20,10 @@ use std::io::Write;
 
 use tokio_util::sync::CancellationToken;
 
+pub use self::node::{Node, NodeArguments};
 pub use self::pod::{PodAction, run_pod_action};
+pub use self::shown::{Format, print};
+pub use self::upload::{LocationArguments, fetch_cluster_uid, upload};
 use crate::archives::ArchiveError;
 use crate::backup::BackupError;
 use crate::etcd::error::EtcdError;

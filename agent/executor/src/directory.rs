@@ -123,6 +123,14 @@ impl RestoreDirectory {
         Ok(Sealed { order, digest, key, terms })
     }
 
+    /// Reads the order that is sealed here, whoever it is for.
+    ///
+    /// # Errors
+    /// It cannot be read, or does not hang together.
+    pub fn read_order_alone(&self) -> Result<Order, DirectoryError> {
+        self.read_order().map(|(received, _, _)| received.order)
+    }
+
     fn read_order(&self) -> Result<(ReceivedOrder, RestoreKey, Bytes), DirectoryError> {
         let path = self.order();
         let bytes = std::fs::read(&path).map_err(DirectoryError::disk("read", &path))?;

@@ -33,7 +33,7 @@ pub trait Machine: Send {
     ///
     /// # Errors
     /// It was not done, or not wholly.
-    async fn carry(&mut self, effect: Effect, stop: &CancellationToken) -> Carried;
+    async fn carry(&mut self, effect: Effect, journal: &Ledger, stop: &CancellationToken) -> Carried;
 
     /// Whether a member that the order calls lost answers on its peer URL.
     async fn lost_answers(&mut self) -> bool;

@@ -293,7 +293,8 @@ impl<M: Machine, H: Humans> Executor<M, H> {
             let Self {
                 machine, humans, journal, sealed, board, ledger, opened, before, refused, failure, wished, ..
             } = self;
-            let mut work = machine.carry(effect, &give_up);
+            let begun_at = *ledger;
+            let mut work = machine.carry(effect, &begun_at, &give_up);
             loop {
                 tokio::select! {
                     carried = &mut work => break carried,

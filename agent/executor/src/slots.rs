@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lifeboat_crds::NodeName;
 use lifeboat_crds::mac::RestoreKey;
 use lifeboat_crds::mark::{order_key, slot_of_key, slots_prefix};
-use lifeboat_crds::order::{ActiveSlot, Order, OrderDigest, ReceivedOrder};
+use lifeboat_crds::order::{ActiveSlot, Order, OrderDigest, ReceivedOrder, RestoreId};
 use lifeboat_crds::signing::{KnownKeys, SignatureState};
 use lifeboat_protocol::observed::{DecisionSeen, Marks};
 use lifeboat_protocol::start::{Progress, SlotProof, SlotSeen, SlotState, slot_state};
@@ -37,14 +37,17 @@ pub trait KnownRestoreKeys: Send + Sync {
     /// The key of this order: from its directory here, from what was sealed to this host in it, or from a join code.
     fn key_of(&self, order: &Order, digest: &OrderDigest) -> Option<RestoreKey>;
 
-    /// The digest that a human entered with a join code: the order with it is believed whoever signed it.
-    fn entered(&self) -> Option<&OrderDigest>;
+    /// Whether the order with this digest is believed whoever signed it: a human entered it with a join code, or it was
+    /// sealed here.
+    fn believes(&self, digest: &OrderDigest) -> bool;
 }
 
 /// What a slot in the bucket is.
 #[derive(Debug)]
 pub(crate) struct FoundSlot {
     pub number: u64,
+    /// The restore that it names, proven or not; where it cannot be read, one that is nobody's.
+    restore_id: RestoreId,
     pub state: SlotState,
     /// Slot and order, where both are authentic.
     pub proven: Option<Proven>,
@@ -65,9 +68,8 @@ pub(crate) struct Proven {
 }
 
 impl FoundSlot {
-    pub(crate) fn seen(&self) -> Option<SlotSeen<'_>> {
-        let proven = self.proven.as_ref()?;
-        Some(SlotSeen { number: self.number, restore_id: &proven.slot.restore_id, state: self.state })
+    pub(crate) const fn seen(&self) -> SlotSeen<'_> {
+        SlotSeen { number: self.number, restore_id: &self.restore_id, state: self.state }
     }
 }
 
@@ -99,24 +101,27 @@ impl Reader<'_> {
     }
 
     async fn read_one(&self, number: u64) -> Result<FoundSlot, SlotsError> {
-        let void = FoundSlot { number, state: SlotState::Void, proven: None };
+        let not_proven = |state, restore_id| Ok(FoundSlot { number, restore_id, state, proven: None });
+        let nobodys = RestoreId::new("", "", 0, "");
         let key = lifeboat_crds::mark::slot_key(self.place, number);
-        let Some(bytes) = self.get(&key, LARGEST_SLOT).await? else { return Ok(void) };
-        let Ok((slot, signature)) = ActiveSlot::read(&bytes, self.known) else { return Ok(void) };
-        let Some(bytes) = self.get(&order_key(self.place, &slot.restore_id), LARGEST_ORDER).await? else {
-            return Ok(void);
+        let Some(bytes) = self.get(&key, LARGEST_SLOT).await? else { return not_proven(SlotState::Void, nobodys) };
+        let Ok((slot, signature)) = ActiveSlot::read(&bytes, self.known) else {
+            return not_proven(SlotState::Void, nobodys);
         };
-        let Ok(received) = ReceivedOrder::read(&bytes, self.known) else { return Ok(void) };
-        let is_entered = self.keys.entered() == Some(&slot.order_digest);
+        let id = slot.restore_id.clone();
+        let Some(bytes) = self.get(&order_key(self.place, &slot.restore_id), LARGEST_ORDER).await? else {
+            return not_proven(SlotState::Void, id);
+        };
+        let Ok(received) = ReceivedOrder::read(&bytes, self.known) else { return not_proven(SlotState::Void, id) };
+        let believed = Some(&slot.order_digest).filter(|digest| self.keys.believes(digest));
         match (&signature, &received.signature) {
             (SignatureState::Valid(_), SignatureState::Valid(_)) => {}
-            _ if is_entered && received.is_authored(self.keys.entered()) => {}
+            _ if believed.is_some() && received.is_authored(believed) => {}
             (SignatureState::Unknown(_), SignatureState::Valid(_) | SignatureState::Unknown(_))
             | (SignatureState::Valid(_), SignatureState::Unknown(_)) => {
-                let state = slot_state(number, SlotProof::UnknownKey, NOTHING);
-                return Ok(FoundSlot { number, state, proven: None });
+                return not_proven(slot_state(number, SlotProof::UnknownKey, NOTHING), id);
             }
-            _ => return Ok(void),
+            _ => return not_proven(SlotState::Void, id),
         }
         self.prove(number, slot, received, bytes).await
     }
@@ -151,7 +156,13 @@ impl Reader<'_> {
         };
         let progress = Progress { begun: &begun, ended: &ended, decision: decided };
         let state = slot_state(number, SlotProof::Authentic { slot: &slot, order: (order, digest) }, progress);
-        Ok(FoundSlot { number, state, proven: Some(Proven { slot, received, bytes, key, marks, decision }) })
+        let restore_id = slot.restore_id.clone();
+        Ok(FoundSlot {
+            number,
+            restore_id,
+            state,
+            proven: Some(Proven { slot, received, bytes, key, marks, decision }),
+        })
     }
 
     pub(crate) async fn get(&self, key: &str, largest: usize) -> Result<Option<Bytes>, SlotsError> {

@@ -41,6 +41,8 @@ pub struct Started {
     pub digest: OrderDigest,
     /// Its slot.
     pub slot: u64,
+    /// The key of the draft that was published, which may be that of an earlier try.
+    pub key: RestoreKey,
 }
 
 /// Why no order of this author counts.
@@ -99,12 +101,14 @@ pub async fn start(
             approved: &approved,
             order: match (&there, &there_approved) {
                 (None, _) => OrderThere::None,
-                (Some(Some(received)), Some(approved)) if received.is_authored(trust.entered()) => {
+                (Some(Some(received)), Some(approved))
+                    if received.is_authored(Some(&received.digest).filter(|digest| trust.believes(digest))) =>
+                {
                     OrderThere::Authentic { digest: &received.digest, approved }
                 }
                 (Some(_), _) => OrderThere::Forged,
             },
-            slots: &slots.iter().filter_map(FoundSlot::seen).collect::<Vec<_>>(),
+            slots: &slots.iter().map(FoundSlot::seen).collect::<Vec<_>>(),
             already_ran: !here.is_empty() || has_run(&slots, order),
         };
         match decide_start(&seen) {
@@ -114,7 +118,7 @@ pub async fn start(
                 let bytes = document.to_bytes().map_err(MacError::from)?;
                 create(store, &slot_key(place, slot.number), bytes.into()).await?;
             }
-            Start::Follow => return following(&slots, &order.restore_id),
+            Start::Follow => return following(&slots, &order.restore_id, key),
             Start::Refuse(refusal) => return Err(refusal.into()),
         }
     }
@@ -130,13 +134,13 @@ async fn create(store: &Arc<dyn ObjectStore>, key: &str, bytes: Bytes) -> Result
     }
 }
 
-fn following(slots: &[FoundSlot], id: &RestoreId) -> Result<Started, StartError> {
+fn following(slots: &[FoundSlot], id: &RestoreId, key: &RestoreKey) -> Result<Started, StartError> {
     let newest = slots.iter().rev().find(|slot| slot.state == SlotState::Active);
     let proven = newest.and_then(|slot| Some((slot.number, slot.proven.as_ref()?)));
     let ActiveSlot { number: _, restore_id, order_digest } =
         proven.map(|(_, proven)| &proven.slot).filter(|slot| slot.restore_id == *id).ok_or(StartError::Unreliable)?;
     let slot = proven.map_or(0, |(number, _)| number);
-    Ok(Started { restore_id: restore_id.clone(), digest: order_digest.clone(), slot })
+    Ok(Started { restore_id: restore_id.clone(), digest: order_digest.clone(), slot, key: key.clone() })
 }
 
 /// Whether the request was ordered before, under whatever id: its attempt names it.
@@ -178,7 +182,7 @@ impl KnownRestoreKeys for AlsoOwn<'_> {
         if digest == self.digest { Some(self.key.clone()) } else { self.keys.key_of(order, digest) }
     }
 
-    fn entered(&self) -> Option<&OrderDigest> {
-        Some(self.digest)
+    fn believes(&self, digest: &OrderDigest) -> bool {
+        digest == self.digest || self.keys.believes(digest)
     }
 }

@@ -10,6 +10,7 @@ use lifeboat_crds::{EtcdBackupLocation, EtcdBackupLocationSpec};
 use lifeboat_storage::{Credentials, DirectoryStore, ObjectStore, S3Store};
 use serde::Deserialize;
 use serde_norway::Value;
+use zeroize::Zeroizing;
 
 use crate::location::{LocationError, s3_config};
 
@@ -22,6 +23,13 @@ pub struct StoreKeys {
     aws_secret_access_key: Option<String>,
     #[arg(long, env = "AWS_SESSION_TOKEN", hide = true, hide_env_values = true)]
     aws_session_token: Option<String>,
+}
+
+impl StoreKeys {
+    /// None: those of the location's file are all there is.
+    pub const fn none() -> Self {
+        Self { aws_access_key_id: None, aws_secret_access_key: None, aws_session_token: None }
+    }
 }
 
 impl std::fmt::Debug for StoreKeys {
@@ -153,6 +161,41 @@ impl LocationFile {
         }
     }
 
+    /// The same location in files that need nothing else: names, and what is to be in them. The first is the location's own.
+    ///
+    /// # Errors
+    /// A file that it names cannot be read, or keys are missing.
+    pub fn portable(&self, keys: &StoreKeys) -> Result<Vec<(&'static str, Zeroizing<String>)>, FileError> {
+        let Self { path, name: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
+        let wrong =
+            |error: serde_norway::Error| FileError::NotALocation { path: path.clone(), words: error.to_string() };
+        let mut document = serde_norway::to_value(self.location()).map_err(wrong)?;
+        let mut files = Vec::new();
+        let needs_keys = spec.s3.as_ref().is_some_and(|s3| s3.credentials_secret_ref.is_some());
+        if let Some(s3) = document.get_mut("spec").and_then(|spec| spec.get_mut("s3")).and_then(Value::as_mapping_mut) {
+            if let Some(credentials) = self.credentials(keys, needs_keys)? {
+                files.push(("keys", Zeroizing::new(lines_of(&credentials))));
+                s3.insert("credentialsFile".into(), "keys".into());
+            }
+            if let Some(ca) = ca_bundle_file {
+                files.push(("ca.pem", Zeroizing::new(read(ca)?)));
+                s3.insert("caBundleFile".into(), "ca.pem".into());
+            }
+        }
+        if let (Some(spec), Some(root)) =
+            (document.get_mut("spec").and_then(|spec| spec.get_mut("directory")), directory)
+        {
+            let root =
+                std::path::absolute(root).map_err(|source| FileError::Unreadable { path: root.clone(), source })?;
+            if let Some(mapping) = spec.as_mapping_mut() {
+                mapping.insert("path".into(), root.to_string_lossy().into_owned().into());
+            }
+        }
+        let text = serde_norway::to_string(&document).map_err(wrong)?;
+        files.insert(0, ("location.yaml", Zeroizing::new(text)));
+        Ok(files)
+    }
+
     /// Keys from the file, else from the environment, else whatever the SDK finds (an instance role), unless the location
     /// is one with a Secret: a role would then be somebody else.
     fn credentials(&self, keys: &StoreKeys, needs_keys: bool) -> Result<Option<Credentials>, FileError> {
@@ -189,6 +232,13 @@ fn take(spec: &mut Value, part: &str, field: &str) -> Option<String> {
     mapping.remove(field)?.as_str().map(str::to_owned)
 }
 
+/// Credentials as [`parse_credentials`] reads them.
+fn lines_of(credentials: &Credentials) -> String {
+    let Credentials { access_key_id, secret_access_key, session_token } = credentials;
+    let token = session_token.as_ref().map(|token| format!("AWS_SESSION_TOKEN={token}\n")).unwrap_or_default();
+    format!("AWS_ACCESS_KEY_ID={access_key_id}\nAWS_SECRET_ACCESS_KEY={secret_access_key}\n{token}")
+}
+
 /// Lines KEY=VALUE, as in the Secret; `export`, quotes and comments as people write them.
 fn parse_credentials(path: &Path, text: &str) -> Result<Credentials, FileError> {
     let pairs: BTreeMap<&str, &str> = text
@@ -223,8 +273,28 @@ mod tests {
         (dir, path)
     }
 
-    const NO_KEYS: StoreKeys =
-        StoreKeys { aws_access_key_id: None, aws_secret_access_key: None, aws_session_token: None };
+    const NO_KEYS: StoreKeys = StoreKeys::none();
+
+    #[tokio::test]
+    async fn a_portable_copy_opens_the_same_store_with_nothing_beside_it() {
+        let text = "metadata: {name: offsite}\nspec: {s3: {bucket: etcd-backups, prefix: prod, endpoint: 'https://s3.example', \
+                    credentialsSecretRef: {name: s}}}";
+        let (_dir, path) = written(text);
+        let from_environment = StoreKeys {
+            aws_access_key_id: Some("a".into()),
+            aws_secret_access_key: Some("b".into()),
+            aws_session_token: Some("c".into()),
+        };
+        let copy = tempfile::tempdir().unwrap();
+        for (name, text) in LocationFile::read(&path).unwrap().portable(&from_environment).unwrap() {
+            std::fs::write(copy.path().join(name), text.as_bytes()).unwrap();
+        }
+        let read = LocationFile::read(&copy.path().join("location.yaml")).unwrap();
+        assert_eq!(read.location().metadata.name.as_deref(), Some("offsite"));
+        assert_eq!(read.open(&NO_KEYS).await.unwrap().describe(), "s3://etcd-backups/prod");
+        let keys = std::fs::read_to_string(copy.path().join("keys")).unwrap();
+        assert_eq!(keys, "AWS_ACCESS_KEY_ID=a\nAWS_SECRET_ACCESS_KEY=b\nAWS_SESSION_TOKEN=c\n");
+    }
 
     #[tokio::test]
     async fn the_object_from_git_becomes_a_store_with_files_in_place_of_secrets() {

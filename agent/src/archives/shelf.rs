@@ -76,11 +76,31 @@ impl Shelf {
     /// # Errors
     /// The location cannot be used, or there is no such archive.
     pub async fn open_one(which: &Which, cancel: &CancellationToken) -> Result<(Self, FoundManifest), ArchiveError> {
-        let shelf = Self::open(&which.place, cancel).await?;
-        let found = shelf.find(&which.backup).await?;
-        let missing = || ArchiveError::NoSuchArchive { place: shelf.store.describe(), wanted: which.backup.clone() };
+        Self::open_wanted(&which.place, &which.backup, cancel).await
+    }
+
+    /// As [`Self::open_one`], for who asks by other flags.
+    ///
+    /// # Errors
+    /// The location cannot be used, or there is no such archive.
+    pub async fn open_wanted(
+        place: &Place,
+        wanted: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(Self, FoundManifest), ArchiveError> {
+        let shelf = Self::open(place, cancel).await?;
+        let found = shelf.find(wanted).await?;
+        let missing = || ArchiveError::NoSuchArchive { place: shelf.store.describe(), wanted: wanted.to_owned() };
         let found = found.ok_or_else(missing)?;
         Ok((shelf, found))
+    }
+
+    /// The newest archive, if there is any.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub async fn newest_of_all(&self) -> Result<Option<FoundManifest>, ArchiveError> {
+        self.newest(|_| true).await
     }
 
     /// The archive of a backupId, `latest`, or the newest that was made for an EtcdBackup of this name.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lifeboat_crds::NodeName;
 use lifeboat_process::logging::LogArguments;
@@ -71,6 +71,29 @@ pub struct HostArguments {
     /// etcd's data directory on the host.
     #[arg(long, env = "LIFEBOAT_DATA_DIR")]
     data_dir: Option<PathBuf>,
+}
+
+impl HostArguments {
+    /// The same, with manifests that lie elsewhere.
+    #[must_use]
+    pub fn with_manifests(&self, directory: &Path) -> Self {
+        Self { manifest_dir: Some(directory.to_owned()), ..self.clone() }
+    }
+
+    /// The same as variables of the environment.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let Self { host_root, manifest_dir, etcd_endpoint, etcd_ca, etcd_cert, etcd_key, data_dir } = self;
+        let paths = [
+            ("LIFEBOAT_HOST_ROOT", Some(host_root)),
+            ("LIFEBOAT_MANIFEST_DIR", manifest_dir.as_ref()),
+            ("LIFEBOAT_ETCD_CA", etcd_ca.as_ref()),
+            ("LIFEBOAT_ETCD_CERT", etcd_cert.as_ref()),
+            ("LIFEBOAT_ETCD_KEY", etcd_key.as_ref()),
+            ("LIFEBOAT_DATA_DIR", data_dir.as_ref()),
+        ];
+        let paths = paths.into_iter().filter_map(|(name, path)| Some((name, path?.to_string_lossy().into_owned())));
+        paths.chain(etcd_endpoint.clone().map(|url| ("LIFEBOAT_ETCD_ENDPOINT", url))).collect()
+    }
 }
 
 /// The configuration of one agent.

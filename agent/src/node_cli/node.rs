@@ -1,7 +1,7 @@
 //! This master as a command needs it: discovered, with etcd's directories, its own name, and how it is reached. Reads files.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::NodeError;
 use crate::daemon::config::HostArguments;
@@ -28,8 +28,29 @@ pub struct NodeArguments {
     pub tools_dir: PathBuf,
 }
 
+impl NodeArguments {
+    /// How the host is read.
+    pub fn options(&self) -> HostOptions {
+        self.host.clone().into()
+    }
+
+    /// The same, with manifests that lie elsewhere.
+    #[must_use]
+    pub fn with_manifests(&self, directory: &Path) -> Self {
+        Self { host: self.host.with_manifests(directory), ..self.clone() }
+    }
+
+    /// The same as variables of the environment, for a process that is started to go on.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let Self { host, state_dir, tools_dir } = self;
+        let own = [("LIFEBOAT_STATE_DIR", state_dir), ("LIFEBOAT_TOOLS_DIR", tools_dir)];
+        let own = own.map(|(name, path)| (name, path.to_string_lossy().into_owned()));
+        own.into_iter().chain(host.environment()).collect()
+    }
+}
+
 /// This master.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// How the host is read.
     pub options: HostOptions,
@@ -106,6 +127,11 @@ impl Node {
         line
     }
 
+    /// Where this node's API server listens, or would.
+    pub fn api_server(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.discovery().api_server_port.unwrap_or(API_SERVER_PORT)))
+    }
+
     /// Whether etcd's pod here looks for control files, and whose it is.
     pub fn is_obeyed(&self) -> bool {
         self.discovery().platform == Platform::Kublr || self.discovery().is_supervised
@@ -116,7 +142,7 @@ impl Node {
         let found = self.discovery();
         let urls = found.listen_client_urls.iter().chain(&found.listen_peer_urls);
         let mut addresses: Vec<SocketAddr> = urls.filter_map(|url| address(url)).collect();
-        addresses.push(SocketAddr::from(([127, 0, 0, 1], found.api_server_port.unwrap_or(API_SERVER_PORT))));
+        addresses.push(self.api_server());
         addresses
     }
 }

@@ -54,6 +54,13 @@ pub struct LocationArguments {
     keys: StoreKeys,
 }
 
+impl LocationArguments {
+    /// A location whose file tells everything, for this cluster.
+    pub const fn of(file: PathBuf, cluster: String) -> Self {
+        Self { location: Some(file), cluster: Some(cluster), join_owners: false, keys: StoreKeys::none() }
+    }
+}
+
 /// Takes a backup into a location.
 ///
 /// # Errors
@@ -140,7 +147,10 @@ async fn join(ownership: &Ownership<'_>) -> Result<(), OwnershipError> {
 }
 
 /// The identity of the cluster: the UID of its namespace kube-system, as etcd holds it.
-async fn fetch_cluster_uid(client: &MemberClient) -> Result<String, NodeError> {
+///
+/// # Errors
+/// etcd does not answer, or holds none that can be read.
+pub async fn fetch_cluster_uid(client: &MemberClient) -> Result<String, NodeError> {
     let answer = client.bounded(client.inner().get(KUBE_SYSTEM, None)).await?;
     let found = answer.kvs().first().and_then(|kv| uid_of_namespace(kv.value()));
     found.ok_or_else(|| {

@@ -83,14 +83,19 @@ impl Place {
 
     /// The directory of one restore.
     pub fn restore(&self, id: &RestoreId) -> RestoreDirectory {
+        self.directory(&id.0)
+    }
+
+    /// The directory of a restore of this name, and what of it lies beside a WAL of its own.
+    pub fn directory(&self, id: &str) -> RestoreDirectory {
         let beside_wal = |kind: &str| {
             self.wal_dir.as_ref().map(|wal| {
                 let name = wal.file_name().unwrap_or_default().to_string_lossy();
-                wal.with_file_name(format!(".{name}.lifeboat-{}{kind}", id.0))
+                wal.with_file_name(format!(".{name}.lifeboat-{id}{kind}"))
             })
         };
         RestoreDirectory {
-            root: self.own_directory().join(&id.0),
+            root: self.own_directory().join(id),
             staged_wal: beside_wal(""),
             old_wal: beside_wal("-old"),
             old_rejoin_wal: beside_wal("-reinitialize"),

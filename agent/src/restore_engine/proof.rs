@@ -98,7 +98,11 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-fn proven(path: &Path, facts: Facts) -> Result<Proven, RestoreError> {
+/// What a pass over a whole snapshot proved of the file at `path`.
+///
+/// # Errors
+/// The content was not proven.
+pub fn proven(path: &Path, facts: Facts) -> Result<Proven, RestoreError> {
     let Facts { size, file_sha256, content } = facts;
     match content {
         Content::Verified(database) => Ok(Proven { sha256: file_sha256, size, database: *database }),

@@ -30,6 +30,22 @@ async fn the_same_request_is_not_ordered_twice_and_a_higher_attempt_is() {
     assert_eq!(started.slot, 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_nobody_can_prove_stands_in_nobodys_way() {
+    let world = World::new(3);
+    let (store, known) = (world.shared_store(), world.known());
+    // By an author without a signing key, whom this master never heard of; and something that is no slot at all.
+    let mut unsigned = world.draft();
+    unsigned.order.restore_id = RestoreId::new("lifeboat", "unsigned", 1, "ab");
+    unsigned.order.request.name = "unsigned".to_owned();
+    unsigned.order = approved(unsigned.order);
+    assert_eq!(start(&world.lifeboat(1), &store, &unsigned, None, (&known, &NoKeys)).await.unwrap().slot, 0);
+    let junk = lifeboat_storage::ObjectKey::parse(lifeboat_crds::mark::slot_key(PLACE, 1)).unwrap();
+    store.put(&junk, "junk".into(), lifeboat_storage::PutMode::CreateNew).await.unwrap();
+    let started = start(&world.lifeboat(0), &store, &world.draft(), Some(&world.author), (&known, &NoKeys)).await;
+    assert_eq!(started.unwrap().slot, 2);
+}
+
 fn digest_of(world: &World) -> lifeboat_crds::order::OrderDigest {
     let bytes = world.order().publish(Some(&world.author), &key()).unwrap().to_bytes().unwrap();
     lifeboat_crds::order::ReceivedOrder::read(&bytes, &world.known()).unwrap().digest

@@ -288,8 +288,8 @@ impl KnownRestoreKeys for NoKeys {
         None
     }
 
-    fn entered(&self) -> Option<&OrderDigest> {
-        None
+    fn believes(&self, _digest: &OrderDigest) -> bool {
+        false
     }
 }
 
@@ -304,8 +304,8 @@ impl KnownRestoreKeys for JoinCode {
         (*digest == self.digest).then(|| self.key.clone())
     }
 
-    fn entered(&self) -> Option<&OrderDigest> {
-        Some(&self.digest)
+    fn believes(&self, digest: &OrderDigest) -> bool {
+        *digest == self.digest
     }
 }
 
@@ -369,7 +369,7 @@ impl Machine for Hands {
         Ok(Host { served: serves.then_some(facts), ..host })
     }
 
-    async fn carry(&mut self, effect: Effect, stop: &CancellationToken) -> Result<(), MachineError> {
+    async fn carry(&mut self, effect: Effect, _journal: &Ledger, stop: &CancellationToken) -> Result<(), MachineError> {
         self.world.moment(self.index).await;
         if self.world.masters()[self.index].never == Some(effect) {
             return Err(MachineError { words: "it cannot be done here".to_owned(), is_permanent: true });

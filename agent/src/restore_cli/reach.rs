@@ -1,0 +1,71 @@
+//! How the executor of a restore reaches the store: a copy of the location's file and of what it names, on this host.
+//!
+//! Made before the executor starts, because afterwards nobody is there to be asked; removed when the restore is over.
+
+use std::path::{Path, PathBuf};
+
+use lifeboat_crds::order::RestoreId;
+
+use super::RestoreCliError;
+use crate::archives::file::{LocationFile, StoreKeys};
+use crate::host::crashsafe;
+
+/// Below the state directory: one directory a restore.
+const RESTORES: &str = "restores";
+
+/// The copy for one restore.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    root: PathBuf,
+}
+
+impl Reach {
+    /// Where it is. Touches nothing.
+    pub fn of(state_dir: &Path, id: &RestoreId) -> Self {
+        Self { root: state_dir.join(RESTORES).join(id.as_str()) }
+    }
+
+    /// The location's file.
+    pub fn location(&self) -> PathBuf {
+        self.root.join("location.yaml")
+    }
+
+    /// The file of private keys, where the backup needs one.
+    pub fn identity(&self) -> Option<PathBuf> {
+        let path = self.root.join("identity");
+        path.exists().then_some(path)
+    }
+
+    /// Makes the copy.
+    ///
+    /// # Errors
+    /// Something cannot be read or written.
+    pub fn keep(
+        &self,
+        location: &LocationFile,
+        keys: &StoreKeys,
+        identity: Option<&Path>,
+    ) -> Result<(), RestoreCliError> {
+        crashsafe::make_private_directory(&self.root)?;
+        for (name, text) in location.portable(keys)? {
+            crashsafe::replace(&self.root.join(name), text.as_bytes(), 0o600)?;
+        }
+        if let Some(path) = identity {
+            let text = std::fs::read(path)
+                .map_err(|error| RestoreCliError::Refused(format!("{} cannot be read: {error}", path.display())))?;
+            crashsafe::replace(&self.root.join("identity"), &text, 0o600)?;
+        }
+        Ok(())
+    }
+
+    /// Removes it, private keys above all.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn forget(&self) -> std::io::Result<()> {
+        match std::fs::remove_dir_all(&self.root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}

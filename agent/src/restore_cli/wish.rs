@@ -1,0 +1,54 @@
+//! `restore cancel` and `restore release`: wishes that the executor of this master reads.
+
+use std::io::Write;
+
+use lifeboat_crds::order::RestoreId;
+
+use super::RestoreCliError;
+use super::humans::{self, RELEASE};
+use super::site::{SiteArguments, find_site};
+use super::status::{Standing, standings};
+
+/// Flags of `restore cancel` and `restore release`.
+#[derive(Debug, clap::Args)]
+pub struct WishArguments {
+    /// Which restore, where more than one is under way here.
+    #[arg(long, value_name = "ID")]
+    restore: Option<RestoreId>,
+    /// This master.
+    #[command(flatten)]
+    site: SiteArguments,
+}
+
+/// Leaves a wish for the executor.
+///
+/// # Errors
+/// There is no restore to wish anything of.
+pub async fn run(arguments: WishArguments, name: &str, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
+    let WishArguments { restore, site } = arguments;
+    let site = find_site(site).await?;
+    let open: Vec<Standing> = standings(&site)?
+        .into_iter()
+        .filter(|standing| standing.outcome.is_none() && restore.as_ref().is_none_or(|id| *id == standing.restore_id))
+        .collect();
+    let standing = match open.as_slice() {
+        [only] => only,
+        [] => return Err(RestoreCliError::Refused("no such restore is under way on this master".to_owned())),
+        [_, _, ..] => {
+            return Err(RestoreCliError::Refused(
+                "several restores are under way here: say which with --restore".to_owned(),
+            ));
+        }
+    };
+    if name == RELEASE && !standing.holds_before_release {
+        return Err(RestoreCliError::Refused("this restore does not hold before its release".to_owned()));
+    }
+    humans::wish(standing.directory.root(), name)?;
+    let words = if name == RELEASE {
+        "this master goes on as soon as the restore is committed. Say it on every other master too"
+    } else {
+        "asked for. Unless it is decided already, all masters put the old data back; see `lifeboat restore status`"
+    };
+    writeln!(out, "{words}")?;
+    Ok(())
+}
