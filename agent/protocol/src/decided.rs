@@ -6,7 +6,7 @@ use lifeboat_crds::mark::{Reason, Verdict};
 
 use crate::barrier::{self, Told};
 use crate::hand::Said;
-use crate::ledger::Ledger;
+use crate::ledger::{Attempts, Ledger};
 use crate::next::{Next, Wait};
 use crate::observed::{DecisionSeen, Observed, OrderSeen, Reading, Store};
 
@@ -43,10 +43,29 @@ pub(crate) fn known(seen: &Observed<'_>) -> Known {
 /// An authentic decision is one wherever it is read. A judgement counts only where this journal was among those judged,
 /// that is, was surrendered and stands still since; and where it does not deny what this journal says.
 fn by_hand(seen: &Observed<'_>) -> Known {
-    let Ledger { surrendered, attempted, .. } = *seen.journal;
+    // `judge` looked at what proves a decision; what else a journal says does not bear on a word.
+    let Ledger {
+        surrendered,
+        attempted: Attempts { commit: attempted_commit, rollback: _ },
+        staged: _,
+        safety: _,
+        quiesced_at: _,
+        inodes: _,
+        serving: _,
+        served: _,
+        in_doubt: _,
+        left: _,
+        learned: _,
+        obeys: _,
+        release_granted: _,
+        released: _,
+        settled: _,
+        ended: _,
+        elapsed: _,
+    } = *seen.journal;
     match seen.wishes.hand.map(|word| word.0) {
         Some(Said::Proven(verdict)) => Known::Decided(verdict, Source::Hand),
-        Some(Said::Judged(Verdict::Rollback)) if surrendered && attempted.commit => Known::Contradicts,
+        Some(Said::Judged(Verdict::Rollback)) if surrendered && attempted_commit => Known::Contradicts,
         Some(Said::Judged(verdict)) if surrendered => Known::Decided(verdict, Source::Hand),
         Some(Said::Judged(_) | Said::Resume) | None => Known::Nothing,
     }

@@ -1,78 +1,19 @@
 //! Every story of a restore with three nodes and the faults of docs/restore-protocol.md, explored to the end from the
 //! shipped `decide`; and broken variants of it, each caught by the property that is there for it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, dead_code, missing_docs)]
 
 #[path = "world/world.rs"]
 mod world;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
 use stateright::{Checker, HasDiscoveries, Model};
 use world::broken::Broken;
-use world::cluster::{Breach, Fault, NODES, Setting, World};
+use world::cluster::{Breach, Fault, Setting};
+use world::explore::{Search, cores, explore, explore_to, from_doubt, of, tell, whole};
 use world::model::{Action, COMMITS, From, ROLLS_BACK, Restore, STUCK};
-
-/// What happened, and where it led.
-fn tell(actions: &[Action], last: &World) {
-    for action in actions {
-        println!("    {action:?}");
-    }
-    for (node, index) in last.nodes.iter().zip(0..) {
-        let host = node.host;
-        println!(
-            "  node {index}: {:?}, {:?} in place, etcd {:?}, API server {:?}",
-            node.ledger.phase(),
-            host.placed.member,
-            host.etcd,
-            host.control_plane
-        );
-    }
-    println!("  in the store: {:?}", last.bucket);
-}
-
-/// Explores a model to the end; prints its size. A world in which nothing ends shows nothing: some story commits, unless
-/// one member holds other data, and some rolls back.
-fn explore(name: &str, restore: Restore) {
-    let commits: &[&str] = if restore.setting.differs.is_some() { &[] } else { &[COMMITS] };
-    explore_to(name, restore, &[commits, &[ROLLS_BACK]].concat());
-}
-
-fn explore_to(name: &str, restore: Restore, ends: &[&'static str]) {
-    let (begun, played) = (Instant::now(), restore.clone());
-    let checker = restore.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    println!(
-        "{name}: {} states, {} distinct, depth {}, {:.1} s",
-        checker.state_count(),
-        checker.unique_state_count(),
-        checker.max_depth(),
-        begun.elapsed().as_secs_f64()
-    );
-    for (property, path) in checker.discoveries() {
-        if !property.starts_with("some") {
-            let last = path.last_state().clone();
-            tell(&path.into_actions(), &last);
-            for (calm, whose) in [(&played.calm, "in calm"), (&played.calm_alone, "in calm, humans gone")] {
-                println!("  {whose}: {:?}", calm.story(&played, &last));
-            }
-            panic!("{name}: {property}");
-        }
-    }
-    for end in ends {
-        assert!(checker.discovery(end).is_some(), "{name}: {end} is never seen");
-    }
-}
-
-fn of(members: usize, faults: &[(Fault, u8)]) -> Restore {
-    Restore::new(Setting::new(members), faults)
-}
-
-fn from_doubt(members: usize, faults: &[(Fault, u8)]) -> Restore {
-    Restore { from: From::Doubt, ..of(members, faults) }
-}
+use world::walk::walk;
 
 #[test]
 fn three_members_end_together_whatever_they_time_out_on() {
@@ -144,8 +85,6 @@ fn an_order_that_is_applied_again_does_not_run_again() {
 
 #[test]
 fn nothing_is_hidden_by_the_reduction() {
-    // All interleavings of everything, as far as that goes.
-    let whole = |restore: Restore| Restore { eager: false, symmetric: false, ..restore };
     let faults = [(Fault::Crash, 1), (Fault::Away, 1), (Fault::LateWrite, 1)];
     explore("one member, three faults, no reduction", whole(of(1, &faults)));
     explore("one member, two faults, no reduction", whole(of(1, &[(Fault::Fail, 1), (Fault::Loss, 1)])));
@@ -176,7 +115,12 @@ fn a_decision_by_hand_is_the_one_that_may_have_landed() {
     let looks = [Action::Look { node: 0, late: false }, Action::LookAndErr { node: 0, late: false }];
     let attempted: Vec<_> = verified.into_iter().chain(looks).collect();
     explore("two members in doubt, by hand, the store away", away(&verified, 1));
-    explore_to("two members in doubt, a Commit in flight, by hand, the store away", away(&attempted, 1), &[COMMITS]);
+    explore_to(
+        "two members in doubt, a Commit in flight, by hand, the store away",
+        away(&attempted, 1),
+        &[COMMITS],
+        Search::ByBreadth,
+    );
 }
 
 #[test]
@@ -189,7 +133,7 @@ fn two_humans_at_once_come_to_one_judgement() {
         begun_by.push(Action::Testify { human: 0, node });
     }
     let restore = Restore { begun_by, ..from_doubt(2, &faults) };
-    explore_to("two members in doubt, two humans", restore, &[ROLLS_BACK]);
+    explore_to("two members in doubt, two humans", restore, &[ROLLS_BACK], Search::ByBreadth);
 }
 
 #[test]
@@ -221,115 +165,9 @@ fn a_hold_before_release_and_api_servers_on_loopback_end_well() {
     explore("hold, loopback", Restore::new(setting, &[(Fault::Crash, 1)]));
 }
 
-/// Far beyond what can be explored: every fault several times, no reduction, and then nothing but time.
-fn walk(walks: u64, faults: u8) {
-    let begun = Instant::now();
-    let (mut steps, mut commits) = (0_u64, 0_u64);
-    for seed in 0..walks {
-        let random = &mut StdRng::seed_from_u64(seed);
-        let restore = some_restore(random, faults);
-        let mut world = restore.init_states().remove(0);
-        let mut story = Vec::new();
-        let length = random.random_range(0..400);
-        while story.len() < 4000 {
-            let (mut actions, calm) = (Vec::new(), story.len() >= length);
-            if calm {
-                restore.by_itself(&world, &mut actions);
-                restore.by_humans(&world, &mut actions);
-            } else {
-                restore.actions(&world, &mut actions);
-            }
-            // A time-out is as likely as all other steps of a node together: too likely for anything to ever commit.
-            actions.retain(|action| !matches!(action, Action::Look { late: true, .. }) || random.random_ratio(1, 150));
-            let next = actions.choose(random).and_then(|action| Some((*action, restore.next_state(&world, *action)?)));
-            if let Some((action, next)) = next {
-                story.push(action);
-                world = next;
-            } else if calm && (world.is_well_ended(&restore.setting) || !restore.calm.ends_well(&restore, &world)) {
-                break;
-            }
-            if world.breaches != 0 {
-                break;
-            }
-            story.push(Action::StoreBack);
-        }
-        let ended = world.is_well_ended(&restore.setting);
-        if world.breaches != 0 || !ended {
-            tell(&story, &world);
-            let breaches: Vec<_> = Breach::ALL.into_iter().filter(|breach| world.has(*breach)).collect();
-            panic!("seed {seed}: {breaches:?}, well ended: {ended}");
-        }
-        steps += story.len() as u64;
-        commits += u64::from(world.ended_by(&restore.setting) == Some(lifeboat_crds::mark::Verdict::Commit));
-    }
-    println!(
-        "{walks} random walks, {faults} faults of each kind: {steps} steps, {commits} committed, {:.1} s",
-        begun.elapsed().as_secs_f64()
-    );
-    assert!(commits > walks / 20, "walks that hardly ever commit show nothing");
-}
-
-fn some_restore(random: &mut StdRng, faults: u8) -> Restore {
-    let members = *[3, 3, 3, 2, 1].choose(random).unwrap();
-    let loopback = random.random_ratio(1, 3);
-    let mut setting = Setting {
-        separate_wal: random.random_ratio(1, 4),
-        list_all: !loopback,
-        differs: random.random_ratio(1, 8).then_some(0).filter(|_| members > 1),
-        ..Setting::new(members)
-    };
-    let hold = random.random_ratio(1, 4);
-    for terms in &mut setting.terms {
-        terms.hold_before_release = hold;
-        terms.loopback_api_servers = loopback;
-    }
-    let mut kinds = vec![Fault::Crash, Fault::LateWrite, Fault::Refuse, Fault::Cancel, Fault::Fail];
-    // With two faults at once, tampering can do what one alone cannot: docs/restore-protocol.md, What is assumed.
-    kinds.push(if random.random_ratio(1, 2) { Fault::Away } else { Fault::Meddle });
-    if random.random_ratio(1, 2) {
-        kinds.push(Fault::Hand);
-    }
-    // Two lost masters that wake while they can reach nobody are the one accepted exception; see the docs.
-    kinds.extend(if members < NODES { Some(Fault::PowerOn) } else { None });
-    let faults: Vec<_> = kinds.into_iter().map(|kind| (kind, random.random_range(0..=faults))).collect();
-    Restore {
-        two_starters: members > 1 && random.random_ratio(1, 4),
-        slow_starts: random.random_ratio(1, 2),
-        eager: false,
-        symmetric: false,
-        ..Restore::new(setting, &faults)
-    }
-}
-
 #[test]
 fn random_walks_with_every_fault_end_well() {
-    walk(500, 2);
-}
-
-/// `make model`: longer, and more memory. What of it was run to the end stands in docs/restore-protocol.md.
-#[test]
-#[ignore = "make model"]
-fn bigger_bounds() {
-    explore("three members, a crash", of(3, &[(Fault::Crash, 1)]));
-    explore("three members, a cancel", of(3, &[(Fault::Cancel, 1)]));
-    explore("three members, store away", of(3, &[(Fault::Away, 1)]));
-    explore("three members, one late write", of(3, &[(Fault::LateWrite, 1)]));
-    explore("three members, one refused write", of(3, &[(Fault::Refuse, 1)]));
-    for differs in [0, 1] {
-        let setting = Setting { differs: Some(differs), ..Setting::new(3) };
-        explore("three members, one differs", Restore::new(setting, &[]));
-    }
-    let faults = [(Fault::Hand, 1), (Fault::Away, 1)];
-    explore("two members in doubt, by hand, store away", from_doubt(2, &faults));
-    let whole = |restore: Restore| Restore { eager: false, symmetric: false, ..restore };
-    for fault in [Fault::Crash, Fault::Away, Fault::LateWrite, Fault::Fail, Fault::Loss] {
-        explore(&format!("two members, {fault:?}, no reduction"), whole(of(2, &[(fault, 1)])));
-    }
-    explore("two members, two crashes", of(2, &[(Fault::Crash, 2)]));
-    explore("three members, two crashes", of(3, &[(Fault::Crash, 2)]));
-    explore("three members, no reduction", whole(of(3, &[])));
-    explore("three members in doubt, by hand, store away", from_doubt(3, &[(Fault::Hand, 1), (Fault::Away, 1)]));
-    walk(200_000, 4);
+    walk(20_000, 3);
 }
 
 /// A broken variant must be caught by the property that is there for it.
@@ -337,7 +175,7 @@ fn caught(broken: Broken, by: &'static str, restore: Restore) {
     let restore = restore.broken(broken);
     let checker = restore
         .checker()
-        .threads(2)
+        .threads(cores())
         .finish_when(HasDiscoveries::AllOf(BTreeSet::from([by])))
         .timeout(Duration::from_secs(300))
         .spawn_bfs()

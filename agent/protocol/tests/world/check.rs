@@ -8,19 +8,19 @@ use super::fold::key_of;
 
 impl World {
     /// Whether a control plane of node `index` can reach an etcd on this data. A quorum is not asked for: what cannot
-    /// write now may in a moment. Only lost masters are let off without one; the plan says what they can do.
+    /// write now may in a moment. Only the etcds of lost masters are let off without one; the plan says what they can do.
     fn api_reaches(&self, setting: &Setting, index: usize, side: Side) -> bool {
         let node = &self.nodes[index];
-        let own = node.host.etcd != Etcd::Stopped && node.host.placed.is(side);
-        let serves = |other: &Node| {
-            other.up
-                && other.host.placed.is(side)
-                && (other.host.etcd == Etcd::Full || (other.host.etcd == Etcd::Alone && other.open))
+        let counts = |at: usize| side == Side::New || at < setting.members || self.has_quorum(setting, Side::Old);
+        let own = node.host.etcd != Etcd::Stopped && node.host.placed.is(side) && counts(index);
+        let serves = |at: usize| {
+            let other = &self.nodes[at];
+            let is_open = other.host.etcd == Etcd::Full || (other.host.etcd == Etcd::Alone && other.open);
+            other.up && other.host.placed.is(side) && is_open && counts(at)
         };
-        let any = own || (setting.list_all && self.nodes.iter().any(serves));
-        let counts = side == Side::New || index < setting.members || self.has_quorum(setting, Side::Old);
+        let any = own || (setting.list_all && (0..NODES).any(serves));
         // One that came up by itself is the executor's to stop; see `ActedBesideApi`.
-        node.up && node.host.control_plane != ControlPlane::None && !node.meddled && any && counts
+        node.up && node.host.control_plane != ControlPlane::None && !node.meddled && any
     }
 
     /// Looks for what must never be.
@@ -36,10 +36,10 @@ impl World {
             !node.new_disk && (!node.ledger.in_doubt || node.ledger.left.is_some() || obeys(node, Verdict::Rollback))
         };
         let undecided = new && (!is_committed || members.iter().any(may_go_back));
-        let unequal = setting.differs.is_some()
-            && members
-                .iter()
-                .any(|node| node.up && node.host.control_plane != ControlPlane::None && node.host.placed.is(Side::New));
+        let runs_new = |node: &Node| {
+            node.up && node.host.control_plane != ControlPlane::None && !node.meddled && node.host.placed.is(Side::New)
+        };
+        let unequal = setting.differs.is_some() && members.iter().any(runs_new);
         let forward = members.iter().any(|node| node.went_forward || obeys(node, Verdict::Commit));
         let back =
             members.iter().any(|node| node.went_back || node.ledger.left.is_some() || obeys(node, Verdict::Rollback));

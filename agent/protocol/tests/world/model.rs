@@ -731,9 +731,13 @@ impl Restore {
         };
         let budget = std::mem::take(&mut world.budget);
         for _ in 0..200 {
+            if (0..members).all(|index| is_there(&world, index)) {
+                break;
+            }
             for index in 0..members {
                 let node = index as u8;
-                for action in [Action::SealOrder(node), Action::Publish(node), Action::Look { node, late: false }] {
+                let look = Action::Look { node, late: false };
+                for action in [Action::SealOrder(node), Action::Publish(node), look, Action::StartNow(node)] {
                     let goes_on = !is_there(&world, index);
                     let next = self.next_state(&world, action).filter(|_| goes_on);
                     world = next.unwrap_or(world);
