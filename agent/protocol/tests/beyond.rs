@@ -5,17 +5,25 @@
 #[path = "world/world.rs"]
 mod world;
 
-use world::cluster::{Fault, Setting};
-use world::explore::{explore_far, from_doubt, of, whole};
-use world::model::Restore;
+use world::action::Action;
+use world::explore::{Search, explore_far, explore_to, from_doubt, of, reduced};
+use world::fault::Fault;
+use world::model::{COMMITS, Restore};
+use world::setting::Setting;
 use world::walk::walk;
 
 fn three(fault: Fault) {
     explore_far(&format!("three members, {fault:?}"), of(3, &[(fault, 1)]));
 }
 
-fn two_unreduced(fault: Fault) {
-    explore_far(&format!("two members, {fault:?}, no reduction"), whole(of(2, &[(fault, 1)])));
+fn three_reduced(fault: Fault) {
+    explore_far(&format!("three members, {fault:?}, reduced"), reduced(of(3, &[(fault, 1)])));
+}
+
+fn by_hand(name: &str, begun: &[Action]) {
+    let faults = [(Fault::Hand, 1), (Fault::Away, 1), (Fault::LateWrite, 1)];
+    let begun_by = begun.iter().copied().chain([Action::StoreAway]).collect();
+    explore_to(name, Restore { begun_by, ..from_doubt(2, &faults) }, &[COMMITS], Search::ByDepth);
 }
 
 macro_rules! runs {
@@ -30,38 +38,42 @@ macro_rules! runs {
 
 runs! {
     random_walks => walk(500_000, 4);
+    three_members => explore_far("three members", of(3, &[]));
     three_members_a_cancel => three(Fault::Cancel);
-    three_members_a_crash => three(Fault::Crash);
-    three_members_the_store_away => three(Fault::Away);
-    three_members_a_late_write => three(Fault::LateWrite);
-    three_members_a_refused_write => three(Fault::Refuse);
-    three_members_a_failed_effect => three(Fault::Fail);
-    three_members_an_object_lost => three(Fault::Loss);
+    three_members_reduced_a_refused_write => three_reduced(Fault::Refuse);
+    three_members_reduced_a_failed_effect => three_reduced(Fault::Fail);
     three_members_an_api_server_by_itself => three(Fault::Meddle);
-    three_members_a_stray => three(Fault::Stray);
-    three_members_a_disk_replaced => three(Fault::NewDisk);
-    three_members_applied_again => three(Fault::Reapply);
-    three_members_one_differs => for differs in [0, 1] {
-        let setting = Setting { differs: Some(differs), ..Setting::new(3) };
-        explore_far(&format!("three members, {differs} differs"), Restore::new(setting, &[]));
+    three_members_reduced_a_stray => three_reduced(Fault::Stray);
+    three_members_reduced_a_crash => three_reduced(Fault::Crash);
+    three_members_reduced_the_store_away => three_reduced(Fault::Away);
+    three_members_reduced_a_late_write => three_reduced(Fault::LateWrite);
+    three_members_reduced_an_object_lost => three_reduced(Fault::Loss);
+    three_members_one_differs => {
+        let setting = Setting { differs: Some(1), ..Setting::new(3) };
+        explore_far("three members, one differs", Restore::new(setting, &[]));
     };
-    three_members_in_doubt_a_crash => explore_far("three members in doubt, a crash", from_doubt(3, &[(Fault::Crash, 1)]));
-    three_members_in_doubt_by_hand => explore_far(
-        "three members in doubt, by hand, store away",
-        from_doubt(3, &[(Fault::Hand, 1), (Fault::Away, 1)]),
-    );
-    three_members_unreduced => explore_far("three members, no reduction", whole(of(3, &[])));
-    two_members_in_doubt_by_hand => explore_far(
-        "two members in doubt, by hand, store away",
-        from_doubt(2, &[(Fault::Hand, 1), (Fault::Away, 1)]),
-    );
+    three_members_in_doubt_a_crash => {
+        explore_far("three members in doubt, a crash", from_doubt(3, &[(Fault::Crash, 1)]));
+    };
+    three_members_in_doubt_by_hand => {
+        let faults = [(Fault::Hand, 1), (Fault::Away, 1)];
+        let restore = Restore { begun_by: vec![Action::StoreAway], ..from_doubt(3, &faults) };
+        explore_far("three members in doubt, by hand, the store away, reduced", reduced(restore));
+    };
+    two_members_in_doubt_by_hand => {
+        let faults = [(Fault::Hand, 1), (Fault::Away, 1)];
+        explore_far("two members in doubt, by hand, store away", from_doubt(2, &faults));
+    };
+    two_members_in_doubt_a_commit_in_flight => {
+        let attempt = [Action::Look { node: 0, late: false }, Action::LookAndErr { node: 0, late: false }];
+        let begun = [Action::Publish(0), Action::Publish(1)].into_iter().chain(attempt);
+        by_hand("two members in doubt, a Commit in flight, by hand, the store away", &begun.collect::<Vec<_>>());
+    };
     two_members_two_crashes => explore_far("two members, two crashes", of(2, &[(Fault::Crash, 2)]));
-    two_members_unreduced => explore_far("two members, no fault, no reduction", whole(of(2, &[])));
-    two_members_unreduced_a_crash => two_unreduced(Fault::Crash);
-    two_members_unreduced_the_store_away => two_unreduced(Fault::Away);
-    two_members_unreduced_a_late_write => two_unreduced(Fault::LateWrite);
-    two_members_unreduced_a_refused_write => two_unreduced(Fault::Refuse);
-    two_members_unreduced_a_cancel => two_unreduced(Fault::Cancel);
-    two_members_unreduced_a_failed_effect => two_unreduced(Fault::Fail);
-    two_members_unreduced_an_object_lost => two_unreduced(Fault::Loss);
+    two_members_one_lost => {
+        explore_far("two members, one lost", of(2, &[(Fault::PowerOn, 1), (Fault::Away, 1)]));
+    };
+    two_starters => {
+        explore_far("two starters", Restore { two_starters: true, ..of(2, &[(Fault::LateWrite, 1)]) });
+    };
 }

@@ -13,8 +13,12 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use stateright::Model;
-use world::cluster::{Fault, NODES, Setting, World, digest};
-use world::model::{self, Action, Restore};
+use world::action::Action;
+use world::cluster::World;
+use world::executor::plain;
+use world::fault::Fault;
+use world::model::Restore;
+use world::setting::{NODES, Setting, digest};
 
 fn restore(members: usize, separate_wal: bool) -> Restore {
     let setting = Setting { separate_wal, ..Setting::new(members) };
@@ -83,7 +87,7 @@ proptest! {
             let Action::Look { node: 0, late } = action else { continue };
             let (decision, _) = restore.look(&before, 0, late);
             let Next::Record(record) = decision.next.clone() else { continue };
-            entries.push(entry(entries.len(), model::plain(record)));
+            entries.push(entry(entries.len(), plain(record)));
             let bytes = text(&entries);
             let (ledger, _) = read(&bytes, &restore.setting.terms[0]);
             prop_assert_eq!(ledger, world.nodes[0].ledger);

@@ -2,15 +2,18 @@
 
 use std::fmt::Write;
 
+use super::world::action::Action;
+use super::world::breach::Breach;
+use super::world::cluster::World;
+use super::world::fault::FAULTS;
+use super::world::model::Restore;
+use super::world::setting::{NODES, Setting};
 use lifeboat_crds::journal::Record;
 use lifeboat_crds::mark::Verdict;
 use lifeboat_protocol::observed::ControlPlane;
 use lifeboat_protocol::{Next, Wait};
 use serde::Deserialize;
 use stateright::Model;
-
-use super::world::cluster::{Breach, FAULTS, NODES, Setting, World};
-use super::world::model::{Action, Restore};
 
 /// Rounds after which a scenario that does not end is given up.
 const ROUNDS: usize = 500;
@@ -71,6 +74,8 @@ enum Ending {
 struct Stage {
     restore: Restore,
     world: World,
+    /// Some node took a step in the last round.
+    moved: bool,
     told: String,
     round: usize,
     next_write_errs: [bool; NODES],
@@ -88,7 +93,8 @@ pub fn play(text: &str) -> Result<String, String> {
     let restore = Restore { symmetric: false, two_starters, slow_starts, ..Restore::new(setting, &[]) };
     let mut world = restore.init_states().remove(0);
     world.budget = [u8::MAX; FAULTS];
-    let mut stage = Stage { restore, world, told: String::new(), round: 0, next_write_errs: [false; NODES] };
+    let mut stage =
+        Stage { restore, world, told: String::new(), round: 0, next_write_errs: [false; NODES], moved: false };
     stage.title(&scenario);
     let ending = stage.run(&scenario.events)?;
     let _ = writeln!(stage.told, "\nends: {ending:?}");
@@ -168,10 +174,12 @@ impl Stage {
             moved |= did;
             *cell = words;
         }
-        if moved {
+        // What they wait for is said once, when the last of them has come to a halt.
+        if moved || self.moved {
             let cells: String = cells.iter().map(|cell| format!("{:<WIDTH$}", clip(cell))).collect();
             let _ = writeln!(self.told, "{:>5}  {}", self.round, cells.trim_end());
         }
+        self.moved = moved;
         moved
     }
 

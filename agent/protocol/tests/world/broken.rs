@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
+use super::cluster::World;
+use super::model::Restore;
+use super::setting::NODES;
 use lifeboat_crds::journal::Record;
 use lifeboat_crds::mark::Reason;
 use lifeboat_protocol::ledger::{Ledger, Phase};
 use lifeboat_protocol::next::{Clients, Effect, Wait};
 use lifeboat_protocol::observed::{ControlPlane, Host, Marks};
 use lifeboat_protocol::{Decision, Next, Observed, decide};
-
-use super::cluster::{NODES, World};
-use super::model::Restore;
 
 /// A way to get it wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,11 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
-use super::cluster::{NODES, World};
+use super::action::Action;
+use super::cluster::World;
 use super::fold::key_of;
-use super::model::{Action, Restore};
+use super::model::Restore;
+use super::setting::NODES;
 
 const SHARDS: u64 = 64;
 

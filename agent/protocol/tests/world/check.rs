@@ -3,8 +3,11 @@
 use lifeboat_crds::mark::{Outcome, Verdict};
 use lifeboat_protocol::observed::{ControlPlane, Etcd, Side};
 
-use super::cluster::{Breach, NODES, Node, Setting, World};
+use super::breach::Breach;
+use super::cluster::World;
 use super::fold::key_of;
+use super::node::Node;
+use super::setting::{NODES, Setting};
 
 impl World {
     /// Whether a control plane of node `index` can reach an etcd on this data. A quorum is not asked for: what cannot

@@ -1,8 +1,7 @@
 //! A quick hash of worlds: exploring is hashing to a good part. Not meant against anybody who looks for collisions.
 
-use std::hash::{Hash, Hasher};
-
 use super::cluster::World;
+use std::hash::{Hash, Hasher};
 
 /// Folds every word into the state by a multiplication to 128 bits, as wyhash does.
 struct Fold(u64);

@@ -1,12 +1,15 @@
 //! What hosts do with effects, whole or half, and what becomes of them in a crash and at boot.
 
+use super::breach::Breach;
+use super::cluster::World;
+use super::fault::Fault;
+use super::node::Node;
+use super::setting::{INODES, NEW_CLUSTER, OLD_CLUSTER, Setting};
 use lifeboat_crds::mark::{Outcome, Verdict};
 use lifeboat_protocol::guard::{self, Boot, Guard, GuardSeen, JournalSeen, OrderFacts, OrdersSeen};
 use lifeboat_protocol::ledger::{Ledger, Phase};
 use lifeboat_protocol::next::{Clients, Effect, Tree};
 use lifeboat_protocol::observed::{ControlPlane, Etcd, Lies, Locks, Placed, Side, Staging};
-
-use super::cluster::{Breach, Fault, INODES, NEW_CLUSTER, Node, OLD_CLUSTER, Setting, World};
 
 impl World {
     /// What an effect does to a host; false where it cannot be done now.

@@ -4,9 +4,21 @@ use lifeboat_crds::journal::Record;
 use lifeboat_protocol::hand::{self, Judgement, Word};
 use lifeboat_protocol::ledger::Ledger;
 
+use super::action::Action;
 use super::broken::Broken;
-use super::cluster::{Fault, Hand, NODES, World};
-use super::model::{Action, Restore};
+use super::cluster::World;
+use super::fault::Fault;
+use super::model::Restore;
+use super::setting::NODES;
+
+/// A human with journals in hand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hand {
+    pub journals: [Option<Ledger>; NODES],
+    pub word: Option<Word>,
+    /// Nodes that were told it.
+    pub told: [bool; NODES],
+}
 
 /// The word to go on with the store, which only journals with both attempts make.
 fn resume() -> Option<Word> {
@@ -144,7 +156,7 @@ impl Restore {
 
     /// Whether somebody handed a journal over and never got it back: that node waits for who took it.
     pub fn waits_for_a_human(&self, world: &World) -> bool {
-        let waits = |node: &super::cluster::Node| node.ledger.surrendered && !proves(&node.ledger);
+        let waits = |node: &super::node::Node| node.ledger.surrendered && !proves(&node.ledger);
         world.nodes[..self.setting.members].iter().any(waits) && NODES >= self.setting.members
     }
 }

@@ -1,14 +1,18 @@
-//! The reduction: a step that reads nothing others write and writes nothing others read is not interleaved with theirs.
-//! Faults and time-outs of the node that takes it still are.
+//! The reduction: a step of one node that is the same with the store silent, and that no other can see, is not interleaved
+//! with the others'. Faults and time-outs of the node that takes it still are.
+//!
+//! It is no proof. What it leaves out: a Rollback or a peer's Left that a node reads between two such steps, in the middle
+//! of stopping, exchanging or putting back; there it only sees it at the next step that asks the store. So two members are
+//! explored without it, and only what is too big for that with it.
 
+use super::cluster::World;
+use super::fault::Fault;
+use super::model::Restore;
 use lifeboat_crds::journal::{Record, Source};
 use lifeboat_crds::mark::Claim;
 use lifeboat_protocol::next::Effect;
 use lifeboat_protocol::observed::Store;
 use lifeboat_protocol::{Next, Observed, decide};
-
-use super::cluster::{Fault, World};
-use super::model::Restore;
 
 impl Restore {
     /// A node whose next step nobody else can see or change, now or later.

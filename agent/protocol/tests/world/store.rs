@@ -3,7 +3,38 @@
 use lifeboat_crds::mark::{Claim, MarkStep, Verdict};
 use lifeboat_protocol::observed::{DecisionSeen, Freshness, Marks, OrderSeen, Reading, Store};
 
-use super::cluster::{NODES, World};
+use super::cluster::World;
+use super::setting::NODES;
+
+/// The bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    pub away: bool,
+    pub order: Option<u8>,
+    /// An order that somebody deleted, and somebody can put back.
+    pub deleted_order: Option<u8>,
+    pub slot: Option<u8>,
+    pub marks: [Marks; NODES],
+    pub decision: Option<Verdict>,
+    /// Something that no member wrote lies in the decision's place.
+    pub garbage: bool,
+    /// Somebody without the key wrote marks that say Verified for everybody.
+    pub forged: bool,
+    pub flying: Flying,
+    /// It lost something.
+    pub has_lost: bool,
+}
+
+/// Writes that erred and may still land.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flying {
+    pub commit: bool,
+    pub rollback: bool,
+    pub mark: Option<(u8, Claim)>,
+    /// By draft.
+    pub orders: [bool; 2],
+    pub slot: Option<u8>,
+}
 
 impl World {
     pub fn reaches_store(&self, index: usize) -> bool {

@@ -11,9 +11,13 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use stateright::Model;
 
-use super::cluster::{Breach, Fault, NODES, Setting, World};
+use super::action::Action;
+use super::breach::Breach;
+use super::cluster::World;
 use super::explore::{cores, tell};
-use super::model::{Action, From, Restore};
+use super::fault::Fault;
+use super::model::{From, Restore};
+use super::setting::{NODES, Setting};
 
 /// Walks of up to `faults` faults of each kind, numbered from 0; each seed is one story.
 pub fn walk(walks: u64, faults: u8) {
