@@ -178,7 +178,7 @@ fn random_walks_with_every_fault_end_well() {
 
 /// A broken variant must be caught by the property that is there for it.
 fn caught(broken: Broken, by: &'static str, restore: Restore) {
-    let restore = restore.broken(broken);
+    let restore = reduced(restore).broken(broken);
     let checker = restore
         .checker()
         .threads(cores())
