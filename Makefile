@@ -35,7 +35,7 @@ unit: deps ## the tests that need no other program
 	cargo test --workspace --exclude lifeboat-e2e --exclude lifeboat-testbed --locked --lib --bins
 
 .PHONY: model
-model: deps ## the restore protocol explored beyond the default bounds (about an hour of two cores; docs/restore-protocol.md)
+model: deps ## the restore protocol explored beyond the default bounds (about 40 minutes of two cores, 1 GiB; docs/restore-protocol.md)
 	nice -n 10 cargo test -p lifeboat-protocol --locked --test beyond -- --ignored --nocapture --test-threads=1
 
 .PHONY: dist
