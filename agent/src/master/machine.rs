@@ -24,6 +24,7 @@ use super::services::Services;
 use super::staging::{Supply, stage_order};
 use super::trees::Trees;
 use crate::etcd::client::{Endpoint, MemberClient};
+use crate::host::crash_point::crash_point;
 use crate::host::crashsafe;
 use crate::restore_engine::exchange::check_places;
 use crate::restore_engine::standstill::find_answering;
@@ -242,7 +243,30 @@ impl Machine for StaticPods {
     }
 
     async fn carry(&mut self, effect: Effect, journal: &Ledger, stop: &CancellationToken) -> Carried {
-        let known = journal.inodes;
+        crash_point(Moment::Before(effect));
+        let carried = self.carry_out(effect, journal.inodes, stop).await;
+        if carried.is_ok() {
+            crash_point(Moment::After(effect));
+        }
+        carried
+    }
+
+    async fn lost_answers(&mut self) -> bool {
+        let asked = self.order.lost.iter().map(|member| answers(&member.peer_url));
+        futures::future::join_all(asked).await.into_iter().any(|answers| answers)
+    }
+}
+
+/// Where a test kills the executor.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "a release is never told to kill itself"))]
+enum Moment {
+    Before(Effect),
+    After(Effect),
+}
+
+impl StaticPods {
+    async fn carry_out(&mut self, effect: Effect, known: Option<Inodes>, stop: &CancellationToken) -> Carried {
         match effect {
             Effect::Stage => self.stage(stop).await,
             Effect::DiscardStaging => self.trees.discard(known).map_err(failed),
@@ -269,11 +293,6 @@ impl Machine for StaticPods {
                 crashsafe::replace(&self.kubelet_file(), b"", 0o600).map_err(failed)
             }
         }
-    }
-
-    async fn lost_answers(&mut self) -> bool {
-        let asked = self.order.lost.iter().map(|member| answers(&member.peer_url));
-        futures::future::join_all(asked).await.into_iter().any(|answers| answers)
     }
 }
 

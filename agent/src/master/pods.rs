@@ -382,13 +382,18 @@ mod tests {
     }
 
     #[test]
-    fn a_master_without_one_of_them_or_with_two_of_a_kind_is_refused() {
+    fn a_master_without_etcd_or_with_two_of_a_kind_is_refused_and_one_without_an_api_server_is_not() {
         let (_dir, pods) = master();
         std::fs::copy(pods.followed.join("etcd.yaml"), pods.followed.join("etcd-old.yaml")).unwrap();
         assert!(matches!(pods.save(), Err(PodsError::Twice { .. })));
         std::fs::remove_file(pods.followed.join("etcd-old.yaml")).unwrap();
-        std::fs::remove_file(pods.followed.join("kube-apiserver.yaml")).unwrap();
+        let etcd = std::fs::read(pods.followed.join("etcd.yaml")).unwrap();
+        std::fs::remove_file(pods.followed.join("etcd.yaml")).unwrap();
         assert!(matches!(pods.save(), Err(PodsError::Missing { .. })));
         assert!(!pods.is_saved());
+        std::fs::write(pods.followed.join("etcd.yaml"), etcd).unwrap();
+        std::fs::remove_file(pods.followed.join("kube-apiserver.yaml")).unwrap();
+        pods.save().unwrap();
+        assert!(!pods.programs().unwrap().contains(&"kube-apiserver".to_owned()));
     }
 }

@@ -76,7 +76,7 @@ pub async fn find_site(arguments: SiteArguments) -> Result<Site, RestoreCliError
         platform => {
             return Err(RestoreCliError::Refused(format!(
                 "masters of platform {} are not restored by this command yet: see `lifeboat etcd restore --help`",
-                platform.name()
+                platform.as_str()
             )));
         }
     }

@@ -42,6 +42,8 @@ pub struct Standing {
     pub outcome: Option<Outcome>,
     /// Why it was not committed.
     pub why: Option<String>,
+    /// From the moment at which services were about to be stopped to the end, seconds; nothing where none were.
+    pub outage_seconds: Option<u64>,
     /// What the executor told last.
     pub progress: Option<Progress>,
     /// Whether an executor works on it.
@@ -103,6 +105,7 @@ pub fn standings(site: &Site) -> Result<Vec<Standing>, RestoreCliError> {
 /// Its journal cannot be read.
 pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Standing, RestoreCliError> {
     let order = directory.read_order_alone().ok();
+    let mut outage_seconds = None;
     let (phase, outcome, why) = match read_journal(&directory.journal())? {
         Some(Ok(Journal::Entries { entries, good: _ })) => {
             let ledger = Ledger::sum(&entries);
@@ -118,6 +121,7 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
                 | Phase::Leaving
                 | Phase::Obeying(_) => None,
             };
+            outage_seconds = ledger.quiesced_at.map(|at| ledger.elapsed.saturating_sub(at).as_secs());
             let why = ledger.left.or(ledger.attempted.rollback).map(|reason: Reason| reason.to_string());
             (phase_words(phase).to_owned(), outcome, why.filter(|_| outcome != Some(Outcome::Committed)))
         }
@@ -132,6 +136,7 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
         phase,
         outcome,
         why,
+        outage_seconds,
         progress: Progress::read(directory.root()),
         is_running: is_running(directory)?,
         holds_before_release: order.as_ref().is_some_and(|order| order.hold_before_release),
