@@ -137,7 +137,7 @@ names! {
         ArchiveMissing,
         /// The archive changed since it was written.
         ArchiveCorrupt,
-        /// Data without a manifest.
+        /// Objects lie among the archives that belong to no backup, as data without a manifest; they are never deleted.
         ArchiveOrphaned,
         /// The store holds the archive against deletion.
         RetentionHeld,

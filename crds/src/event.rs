@@ -43,6 +43,8 @@ names! {
         VerificationFailed,
         /// An archive is gone.
         ArchiveMissing,
+        /// A listing found objects that belong to no backup, more than the one before; they are never deleted.
+        ArchiveOrphaned,
         /// An archive was not deleted though that was asked for: the store holds it, it is pinned, or the question was wrong.
         RetentionHeld,
         /// A restore's plan has blockers.

@@ -6,12 +6,7 @@ use crate::identifier::BackupId;
 /// (docs/adr/005).
 pub const PROBE: &str = ".lifeboat-probe";
 
-/// Everything of one cluster, ending in a slash. `uid` is the UID of its kube-system namespace.
-pub fn cluster_prefix(uid: &str) -> String {
-    format!("{uid}/")
-}
-
-/// Every backup of one cluster, ending in a slash.
+/// Every backup of one cluster, ending in a slash. `uid` is the UID of its kube-system namespace.
 pub fn backups_prefix(uid: &str) -> String {
     format!("{uid}/backups/")
 }
@@ -52,16 +47,9 @@ pub fn expired(uid: &str, backup: &BackupId) -> String {
     format!("{uid}/backups/{backup}/expired.json")
 }
 
-/// The backupId of a key that is a manifest of this cluster.
-pub fn backup_of_manifest(uid: &str, key: &str) -> Option<BackupId> {
-    let name = key.strip_prefix(&backups_prefix(uid))?.strip_suffix("/manifest.json")?;
-    name.parse().ok()
-}
-
-/// The backupId and file name of a key that is an attempt's data of this cluster.
-pub fn backup_of_data<'k>(uid: &str, key: &'k str) -> Option<(BackupId, &'k str)> {
+/// The backup of a key below [`backups_prefix`], and the file's name, which may hold slashes where a stranger put it there.
+pub fn part_of_backup<'k>(uid: &str, key: &'k str) -> Option<(BackupId, &'k str)> {
     let (backup, name) = key.strip_prefix(&backups_prefix(uid))?.split_once('/')?;
-    (name.starts_with("snapshot-") && !name.contains('/')).then_some(())?;
     Some((backup.parse().ok()?, name))
 }
 
@@ -81,12 +69,14 @@ mod tests {
     #[test]
     fn keys_read_back() {
         let id: BackupId = "20261124-020304-0123abcd".parse().unwrap();
-        assert_eq!(backup_of_manifest("u", &manifest("u", &id)), Some(id.clone()));
+        assert_eq!(part_of_backup("u", &manifest("u", &id)), Some((id.clone(), "manifest.json")));
         let name = data_name(2, "9f", true);
         assert_eq!(name, "snapshot-2-9f.db.zst.age");
-        assert_eq!(backup_of_data("u", &data("u", &id, &name)), Some((id.clone(), name.as_str())));
-        assert_eq!(backup_of_manifest("other", &manifest("u", &id)), None);
-        assert_eq!(backup_of_data("u", &manifest("u", &id)), None);
+        assert_eq!(part_of_backup("u", &data("u", &id, &name)), Some((id.clone(), name.as_str())));
+        for other in [manifest("other", &id), owner("u"), "u/backups/notes.txt".to_owned(), "u/backups/x/y".to_owned()]
+        {
+            assert_eq!(part_of_backup("u", &other), None, "{other}");
+        }
         assert!(is_archive(&manifest("u", &id)) && is_archive(&data("u", &id, &name)));
         for other in [pin("u", &id), expired("u", &id), owner("u"), PROBE.to_owned()] {
             assert!(!is_archive(&other), "{other}");

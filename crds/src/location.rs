@@ -239,9 +239,16 @@ pub struct CatalogPass {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub note: Option<String>,
+    /// Objects that belong to no backup, of the last listing of everything. They are never deleted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub orphans: i64,
     /// Why the last listing failed, where it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
+}
+
+const fn is_zero(count: &i64) -> bool {
+    *count == 0
 }
 
 /// `owner.json`: whose prefix it is.

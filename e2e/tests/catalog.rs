@@ -205,6 +205,10 @@ async fn two_clusters_share_a_prefix(cluster: &Cluster) -> Result<()> {
     ensure!(note.contains("20200101-000000-0123abce") && note.contains("not of this one"), "{note}");
     ensure!(note.contains("1 objects belong to no backup") && note.contains("notes.txt"), "{note}");
     ensure!(note.contains(&uid) && mine.join("backups/notes.txt").exists() && theirs.join("manifest.json").exists());
+    let available = condition(&location, "Available").unwrap();
+    ensure!(available["status"] == "True" && available["reason"] == "ArchiveOrphaned", "{available:#}");
+    let told = events(cluster, "ArchiveOrphaned").await?;
+    ensure!(told.contains("etcdbackuplocation/offsite") && told.contains("notes.txt"), "{told}");
     std::fs::remove_dir_all(copied)?;
     std::fs::remove_file(mine.join("backups/notes.txt"))?;
     Ok(())

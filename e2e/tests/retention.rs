@@ -104,13 +104,8 @@ async fn wait_expiry(cluster: &Cluster, name: &str, words: &str) -> Result<()> {
 
 /// Retention waits until a location has been listed as a whole.
 async fn wait_listed(cluster: &Cluster) -> Result<()> {
-    let location = cluster.get("etcdbl", "offsite").await?.context("no location")?;
-    if location.pointer("/status/catalog/fullPassTime").is_some() {
-        return Ok(());
-    }
-    let pass = json!({"status": {"catalog": {"passId": "by-hand", "fullPassTime": Timestamp::now().to_string()}}});
-    let patch = ["patch", "etcdbl", "offsite", "--subresource=status", "--type=merge", "-p", &pass.to_string()];
-    cluster.kubectl(&patch).await.map(drop)
+    let is_listed = |l: &Value| l.pointer("/status/catalog/fullPassTime").is_some();
+    cluster.wait_for("etcdbl", "offsite", MINUTE, is_listed).await.map(drop)
 }
 
 #[tokio::test]

@@ -24,21 +24,48 @@ const DOCUMENTED: &str = include_str!("../../docs/situations.md");
 /// Situations that were seen: in the end, all that are documented.
 static SEEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
+/// How the conditions of an object fit together.
+#[derive(Clone, Copy)]
+enum Shape {
+    /// Somebody must do something.
+    Stalled,
+    /// A run that ended for good.
+    Failed,
+    /// Wrong at present, and waited for.
+    Troubled,
+    /// Not known yet.
+    Waiting,
+    /// As its spec says; this condition is True beside Ready.
+    Current(Option<&'static str>),
+}
+
+impl Shape {
+    /// Status of Ready, the condition beside it, and what kstatus makes of both.
+    const fn parts(self) -> (&'static str, Option<&'static str>, Kstatus) {
+        match self {
+            Self::Stalled => ("False", Some("Stalled"), Kstatus::Failed),
+            Self::Failed => ("False", Some("Failed"), Kstatus::Failed),
+            Self::Troubled => ("False", Some("Reconciling"), Kstatus::InProgress),
+            Self::Waiting => ("Unknown", Some("Reconciling"), Kstatus::InProgress),
+            Self::Current(marker) => ("True", marker, Kstatus::Current),
+        }
+    }
+}
+
 /// What a row expects of an object.
 struct Row<'r> {
     situation: &'r str,
-    resource: &'r str,
-    name: &'r str,
-    ready: &'r str,
+    /// Resource and name.
+    object: (&'r str, &'r str),
+    shape: Shape,
     reason: &'r str,
-    marker: Option<&'r str>,
-    kstatus: Kstatus,
     words: &'r [&'r str],
 }
 
 /// Waits until an object is as the row says, and checks what may never be.
 async fn see(cluster: &Cluster, row: Row<'_>, limit: Duration) -> Result<Value> {
-    let Row { situation, resource, name, ready, reason, marker, kstatus: expected, words } = row;
+    let Row { situation, object: (resource, name), shape, reason, words } = row;
+    let (ready, marker, expected) = shape.parts();
     let object = cluster
         .wait_for(resource, name, limit, |object| {
             condition(object, "Ready").is_some_and(|c| c["status"] == ready && c["reason"] == reason)
@@ -91,12 +118,9 @@ async fn bad_schedules(cluster: &Cluster) -> Result<()> {
         cluster.apply(&with(schedule(name, cron, "good"), "spec.timeZone", json!(zone))).await?;
         let row = Row {
             situation: &format!("schedule {cron:?} in {zone}"),
-            resource: "etcdbs",
-            name,
-            ready: "False",
+            object: ("etcdbs", name),
+            shape: Shape::Stalled,
             reason,
-            marker: Some("Stalled"),
-            kstatus: Kstatus::Failed,
             words,
         };
         see(cluster, row, MINUTE).await?;
@@ -106,17 +130,9 @@ async fn bad_schedules(cluster: &Cluster) -> Result<()> {
 
 async fn bad_locations(cluster: &Cluster) -> Result<()> {
     let objects = |name: &'static str| cluster.s3_objects(name, name);
-    let failed =
-        |situation: &'static str, name: &'static str, reason: &'static str, words: &'static [&'static str]| Row {
-            situation,
-            resource: "etcdbl",
-            name,
-            ready: "False",
-            reason,
-            marker: Some("Stalled"),
-            kstatus: Kstatus::Failed,
-            words,
-        };
+    let failed = |situation: &'static str, name: &'static str, reason: &'static str, words: &'static [&'static str]| {
+        Row { situation, object: ("etcdbl", name), shape: Shape::Stalled, reason, words }
+    };
     cluster.apply(&with(objects("wrong-bucket").all(), "unused", json!(null))).await?;
     cluster.apply(&with(objects("wrong-bucket").location(), "spec.s3.bucket", json!("no-such-bucket"))).await?;
     see(cluster, failed("location: no such bucket", "wrong-bucket", "AccessDenied", &["no-such-bucket"]), 2 * MINUTE)
@@ -146,12 +162,9 @@ async fn bad_locations(cluster: &Cluster) -> Result<()> {
     cluster.apply(&objects("no-secret").location()).await?;
     let first = Row {
         situation: "location: Secret missing, first minute",
-        resource: "etcdbl",
-        name: "no-secret",
-        ready: "False",
+        object: ("etcdbl", "no-secret"),
+        shape: Shape::Troubled,
         reason: "CredentialsMissing",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["Secret", "no-secret"],
     };
     see(cluster, first, 50 * MINUTE / 60).await?;
@@ -165,12 +178,9 @@ async fn bad_locations(cluster: &Cluster) -> Result<()> {
     cluster.apply(&objects("no-secret").secret()).await?;
     let mended = Row {
         situation: "location: Secret added",
-        resource: "etcdbl",
-        name: "no-secret",
-        ready: "True",
+        object: ("etcdbl", "no-secret"),
+        shape: Shape::Current(None),
         reason: "Accepted",
-        marker: None,
-        kstatus: Kstatus::Current,
         words: &[],
     };
     see(cluster, mended, 3 * MINUTE).await?;
@@ -181,24 +191,18 @@ async fn bad_locations(cluster: &Cluster) -> Result<()> {
     cluster.apply(&unreachable).await?;
     let row = Row {
         situation: "location: unreachable",
-        resource: "etcdbl",
-        name: "unreachable",
-        ready: "False",
+        object: ("etcdbl", "unreachable"),
+        shape: Shape::Troubled,
         reason: "LocationUnavailable",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["127.0.0.1:9"],
     };
     see(cluster, row, 2 * MINUTE).await?;
     cluster.apply(&schedule("on-unreachable", "@daily", "unreachable")).await?;
     let row = Row {
         situation: "schedule on an unreachable location",
-        resource: "etcdbs",
-        name: "on-unreachable",
-        ready: "False",
+        object: ("etcdbs", "on-unreachable"),
+        shape: Shape::Troubled,
         reason: "LocationUnavailable",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["unreachable"],
     };
     see(cluster, row, 2 * MINUTE).await?;
@@ -224,12 +228,9 @@ async fn not_to_be_had(cluster: &Cluster) -> Result<()> {
     cluster.apply(&with(objects.location(), "spec.s3.objectLock", lock)).await?;
     let row = Row {
         situation: "location with objectLock, bucket without",
-        resource: "etcdbl",
-        name: "locked",
-        ready: "False",
+        object: ("etcdbl", "locked"),
+        shape: Shape::Stalled,
         reason: "AccessDenied",
-        marker: Some("Stalled"),
-        kstatus: Kstatus::Failed,
         words: &["without object lock", "spec.s3.objectLock"],
     };
     see(cluster, row, MINUTE).await.map(drop)
@@ -240,12 +241,9 @@ async fn kept_for_ever(cluster: &Cluster, name: &str) -> Result<()> {
     let annotate = async |what: &str| cluster.kubectl(&["annotate", "--overwrite", "etcdb", name, what]).await;
     let row = |situation: &'static str, marker: &'static str, words: &'static [&'static str]| Row {
         situation,
-        resource: "etcdb",
-        name,
-        ready: "True",
+        object: ("etcdb", name),
+        shape: Shape::Current(Some(marker)),
         reason: "Succeeded",
-        marker: Some(marker),
-        kstatus: Kstatus::Current,
         words,
     };
     let says = async |words: &'static str| {
@@ -273,12 +271,9 @@ async fn not_supported_yet(cluster: &Cluster) -> Result<()> {
     cluster.apply(&untrusting).await?;
     let row = Row {
         situation: "location with insecureSkipTLSVerify",
-        resource: "etcdbl",
-        name: "untrusting",
-        ready: "False",
+        object: ("etcdbl", "untrusting"),
+        shape: Shape::Stalled,
         reason: "NotSupported",
-        marker: Some("Stalled"),
-        kstatus: Kstatus::Failed,
         words: &["insecureSkipTLSVerify"],
     };
     see(cluster, row, MINUTE).await.map(drop)
@@ -289,23 +284,17 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     cluster.apply(&slow).await?;
     let row = Row {
         situation: "backup running",
-        resource: "etcdb",
-        name: "slow",
-        ready: "Unknown",
+        object: ("etcdb", "slow"),
+        shape: Shape::Waiting,
         reason: "Running",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &[],
     };
     see(cluster, row, MINUTE).await?;
     let row = Row {
         situation: "backup good",
-        resource: "etcdb",
-        name: "slow",
-        ready: "True",
+        object: ("etcdb", "slow"),
+        shape: Shape::Current(Some("Complete")),
         reason: "Succeeded",
-        marker: Some("Complete"),
-        kstatus: Kstatus::Current,
         words: &[],
     };
     see(cluster, row, 3 * MINUTE).await?;
@@ -316,23 +305,17 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     cluster.apply(&backup("nowhere", "no-such-location")).await?;
     let row = Row {
         situation: "backup: location missing, first minute",
-        resource: "etcdb",
-        name: "nowhere",
-        ready: "False",
+        object: ("etcdb", "nowhere"),
+        shape: Shape::Troubled,
         reason: "LocationMissing",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["no-such-location"],
     };
     see(cluster, row, MINUTE / 2).await?;
     let row = Row {
         situation: "backup: location missing, later",
-        resource: "etcdb",
-        name: "nowhere",
-        ready: "False",
+        object: ("etcdb", "nowhere"),
+        shape: Shape::Failed,
         reason: "LocationMissing",
-        marker: Some("Failed"),
-        kstatus: Kstatus::Failed,
         words: &["no-such-location"],
     };
     see(cluster, row, 2 * MINUTE).await?;
@@ -343,12 +326,9 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     cluster.apply(&backup("denied", "wrong-bucket")).await?;
     let row = Row {
         situation: "backup: failed for good",
-        resource: "etcdb",
-        name: "denied",
-        ready: "False",
+        object: ("etcdb", "denied"),
+        shape: Shape::Stalled,
         reason: "AccessDenied",
-        marker: Some("Stalled"),
-        kstatus: Kstatus::Failed,
         words: &["no-such-bucket"],
     };
     see(cluster, row, 3 * MINUTE).await?;
@@ -358,23 +338,17 @@ async fn backups(cluster: &Cluster) -> Result<()> {
     cluster.apply(&pinned).await?;
     let row = Row {
         situation: "backup: no healthy member",
-        resource: "etcdb",
-        name: "elsewhere",
-        ready: "Unknown",
+        object: ("etcdb", "elsewhere"),
+        shape: Shape::Waiting,
         reason: "NoHealthyMember",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["no-such-node"],
     };
     see(cluster, row, MINUTE / 2).await?;
     let row = Row {
         situation: "backup: no healthy member, deadline over",
-        resource: "etcdb",
-        name: "elsewhere",
-        ready: "False",
+        object: ("etcdb", "elsewhere"),
+        shape: Shape::Failed,
         reason: "NoHealthyMember",
-        marker: Some("Failed"),
-        kstatus: Kstatus::Failed,
         words: &["no-such-node"],
     };
     see(cluster, row, 2 * MINUTE).await?;
@@ -390,31 +364,25 @@ async fn archives_of_others(cluster: &Cluster) -> Result<()> {
     std::fs::write(prefix.join("owner.json"), owner.to_string())?;
     cluster.apply(&cluster.s3_objects("theirs", "theirs").all()).await?;
     let words: &[&str] = &["01234567", "etcd.lifeboat.dev/take-over"];
-    let row = |situation: &'static str, resource: &'static str, name: &'static str, marker: &'static str| Row {
+    let row = |situation: &'static str, resource: &'static str, name: &'static str, shape: Shape| Row {
         situation,
-        resource,
-        name,
-        ready: "False",
+        object: (resource, name),
+        shape,
         reason: "OwnedByAnother",
-        marker: Some(marker),
-        kstatus: Kstatus::Failed,
         words,
     };
-    see(cluster, row("location: archives of other hosts", "etcdbl", "theirs", "Stalled"), MINUTE).await?;
+    see(cluster, row("location: archives of other hosts", "etcdbl", "theirs", Shape::Stalled), MINUTE).await?;
     cluster.apply(&schedule("on-theirs", "@daily", "theirs")).await?;
-    see(cluster, row("schedule on a location of other hosts", "etcdbs", "on-theirs", "Stalled"), MINUTE).await?;
+    see(cluster, row("schedule on a location of other hosts", "etcdbs", "on-theirs", Shape::Stalled), MINUTE).await?;
     cluster.apply(&backup("to-theirs", "theirs")).await?;
-    see(cluster, row("backup to a location of other hosts", "etcdb", "to-theirs", "Failed"), 3 * MINUTE).await?;
+    see(cluster, row("backup to a location of other hosts", "etcdb", "to-theirs", Shape::Failed), 3 * MINUTE).await?;
     ensure!(std::fs::read_dir(&prefix)?.count() == 1, "something was written beside owner.json");
     cluster.kubectl(&["annotate", "etcdbl", "theirs", &format!("etcd.lifeboat.dev/take-over={uid}")]).await?;
     let row = Row {
         situation: "location: taken over, annotation still there",
-        resource: "etcdbl",
-        name: "theirs",
-        ready: "True",
+        object: ("etcdbl", "theirs"),
+        shape: Shape::Current(None),
         reason: "Accepted",
-        marker: None,
-        kstatus: Kstatus::Current,
         words: &["remove the annotation"],
     };
     see(cluster, row, MINUTE).await?;
@@ -427,29 +395,20 @@ async fn archives(cluster: &Cluster) -> Result<()> {
     cluster.wait_for("etcdb", "found", MINUTE, |b| is_condition(b, "Complete", "True")).await?;
     cluster.kubectl(&["delete", "etcdb", "found"]).await?;
     cluster.relist("good").await?;
-    let row = |situation, ready, reason, marker, kstatus, words| Row {
-        situation,
-        resource: "etcdb",
-        name: "found",
-        ready,
-        reason,
-        marker: Some(marker),
-        kstatus,
-        words,
-    };
-    let found = row("archive found in the bucket", "True", "ImportedFromCatalog", "Complete", Kstatus::Current, &[]);
+    let row = |situation, shape, reason, words| Row { situation, object: ("etcdb", "found"), shape, reason, words };
+    let found = row("archive found in the bucket", Shape::Current(Some("Complete")), "ImportedFromCatalog", &[]);
     let object = see(cluster, found, MINUTE).await?;
     let manifest = cluster.place_of(&object).join("manifest.json");
     let text = std::fs::read(&manifest)?;
     std::fs::remove_file(&manifest)?;
     cluster.relist("good").await?;
     let words = &["manifest.json", "good"];
-    let gone = row("archive gone from the bucket", "False", "ArchiveMissing", "Stalled", Kstatus::Failed, words);
+    let gone = row("archive gone from the bucket", Shape::Stalled, "ArchiveMissing", words);
     see(cluster, gone, MINUTE).await?;
     std::fs::write(&manifest, b"{}")?;
     cluster.relist("good").await?;
     let words = &["manifest.json", "not the archive that was written"];
-    let altered = row("archive altered in the bucket", "False", "ArchiveCorrupt", "Stalled", Kstatus::Failed, words);
+    let altered = row("archive altered in the bucket", Shape::Stalled, "ArchiveCorrupt", words);
     see(cluster, altered, MINUTE).await?;
     std::fs::write(&manifest, text)?;
     let mut nothing = backup("nothing", "good");
@@ -458,8 +417,8 @@ async fn archives(cluster: &Cluster) -> Result<()> {
     cluster.relist("good").await?;
     let words = &["20200101-000000-0123abcd"];
     let situation = "record of an archive that is not there";
-    let nothing = row(situation, "False", "ArchiveMissing", "Failed", Kstatus::Failed, words);
-    see(cluster, Row { name: "nothing", ..nothing }, MINUTE).await?;
+    let nothing = row(situation, Shape::Failed, "ArchiveMissing", words);
+    see(cluster, Row { object: ("etcdb", "nothing"), ..nothing }, MINUTE).await?;
     Ok(())
 }
 
@@ -467,12 +426,9 @@ async fn directories(cluster: &Cluster) -> Result<()> {
     cluster.apply(&directory("nowhere", "usb")).await?;
     let row = Row {
         situation: "location: no such mount",
-        resource: "etcdbl",
-        name: "nowhere",
-        ready: "False",
+        object: ("etcdbl", "nowhere"),
+        shape: Shape::Stalled,
         reason: "AccessDenied",
-        marker: Some("Stalled"),
-        kstatus: Kstatus::Failed,
         words: &["usb", SHARED, "agent.directories"],
     };
     see(cluster, row, MINUTE).await?;
@@ -480,24 +436,18 @@ async fn directories(cluster: &Cluster) -> Result<()> {
     cluster.apply(&sealed).await?;
     let row = Row {
         situation: "location: recipient that is no key, first minute",
-        resource: "etcdbl",
-        name: "sealed",
-        ready: "False",
+        object: ("etcdbl", "sealed"),
+        shape: Shape::Troubled,
         reason: "EncryptionKeyMissing",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["recipients[0]", "age-keygen"],
     };
     see(cluster, row, MINUTE).await?;
     cluster.apply(&directory("shelf", SHARED)).await?;
     let row = Row {
         situation: "location: directory",
-        resource: "etcdbl",
-        name: "shelf",
-        ready: "True",
+        object: ("etcdbl", "shelf"),
+        shape: Shape::Current(None),
         reason: "Accepted",
-        marker: None,
-        kstatus: Kstatus::Current,
         words: &[],
     };
     see(cluster, row, MINUTE).await?;
@@ -526,12 +476,9 @@ async fn replaced_and_retried(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["annotate", "--overwrite", "etcdbs", "replace", "etcd.lifeboat.dev/run-now=2"]).await?;
     let row = Row {
         situation: "backup given up for a newer one",
-        resource: "etcdb",
-        name: &first,
-        ready: "False",
+        object: ("etcdb", &first),
+        shape: Shape::Failed,
         reason: "Superseded",
-        marker: Some("Failed"),
-        kstatus: Kstatus::Failed,
         words: &["replace-"],
     };
     see(cluster, row, MINUTE).await?;
@@ -540,12 +487,9 @@ async fn replaced_and_retried(cluster: &Cluster) -> Result<()> {
     cluster.apply(&with(backup("hopeless", "good"), "spec.limits", hopeless)).await?;
     let row = Row {
         situation: "backup: limits that cannot be kept",
-        resource: "etcdb",
-        name: "hopeless",
-        ready: "False",
+        object: ("etcdb", "hopeless"),
+        shape: Shape::Failed,
         reason: "LimitsTooLow",
-        marker: Some("Failed"),
-        kstatus: Kstatus::Failed,
         words: &["limits.bytesPerSecond", "transferSeconds"],
     };
     see(cluster, row, MINUTE).await?;
@@ -559,12 +503,9 @@ async fn replaced_and_retried(cluster: &Cluster) -> Result<()> {
     cluster.node(node)?.kill_pod("etcd", Signal::KILL)?;
     let row = Row {
         situation: "backup being retried",
-        resource: "etcdb",
-        name: "unlucky",
-        ready: "Unknown",
+        object: ("etcdb", "unlucky"),
+        shape: Shape::Waiting,
         reason: "Retrying",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["attempt 1", "broke off"],
     };
     see(cluster, row, MINUTE).await?;
@@ -575,24 +516,18 @@ async fn schedules(cluster: &Cluster) -> Result<()> {
     cluster.apply(&schedule("missing", "@daily", "no-such-location")).await?;
     let row = Row {
         situation: "schedule: location missing, first minute",
-        resource: "etcdbs",
-        name: "missing",
-        ready: "False",
+        object: ("etcdbs", "missing"),
+        shape: Shape::Troubled,
         reason: "LocationMissing",
-        marker: Some("Reconciling"),
-        kstatus: Kstatus::InProgress,
         words: &["no-such-location"],
     };
     see(cluster, row, MINUTE / 2).await?;
     cluster.apply(&with(schedule("asleep", "@daily", "good"), "spec.suspend", json!(true))).await?;
     let row = Row {
         situation: "schedule suspended",
-        resource: "etcdbs",
-        name: "asleep",
-        ready: "True",
+        object: ("etcdbs", "asleep"),
+        shape: Shape::Current(Some("Suspended")),
         reason: "Accepted",
-        marker: Some("Suspended"),
-        kstatus: Kstatus::Current,
         words: &[],
     };
     see(cluster, row, MINUTE).await?;
@@ -606,24 +541,18 @@ async fn schedules(cluster: &Cluster) -> Result<()> {
     ensure!(object["status"]["consecutiveFailures"] == 1, "{object:#}");
     let row = Row {
         situation: "schedule, last run failed",
-        resource: "etcdbs",
-        name: "failing",
-        ready: "True",
+        object: ("etcdbs", "failing"),
+        shape: Shape::Current(None),
         reason: "Accepted",
-        marker: None,
-        kstatus: Kstatus::Current,
         words: &[],
     };
     see(cluster, row, MINUTE).await?;
     cluster.kubectl(&["wait", "--for=condition=LastBackupSucceeded=false", "etcdbs/failing", "--timeout=5s"]).await?;
     let row = Row {
         situation: "schedule: location missing, later",
-        resource: "etcdbs",
-        name: "missing",
-        ready: "False",
+        object: ("etcdbs", "missing"),
+        shape: Shape::Stalled,
         reason: "LocationMissing",
-        marker: Some("Stalled"),
-        kstatus: Kstatus::Failed,
         words: &["no-such-location"],
     };
     see(cluster, row, 2 * MINUTE).await?;

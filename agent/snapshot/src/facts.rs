@@ -33,6 +33,7 @@ pub struct Database {
     /// Identity of what all other buckets hold: leases, members, users, alarms, the place in the Raft log; it differs
     /// between members and from one commit to the next. The sum, as contentHash is one, over every bucket as an entry:
     /// its name, and as value the contentHash of its entries (u128 LE; 0 for bucket `key`) and its sequence (u64 LE).
+    /// Nothing records it; it is how the tests of the verifier tell that it has seen every bit of these buckets.
     pub other_hash: ContentHash,
     /// Newest main revision in bucket `key`; at least that of the last compaction, finished or not, and 1.
     pub revision: i64,

@@ -129,9 +129,7 @@ impl Listing {
     /// Takes the next object; gives the backup that it ends.
     fn see(&mut self, object: ListedObject) -> Option<Listed> {
         let ListedObject { key, size, last_modified } = object;
-        let place =
-            key.as_str().strip_prefix(&layout::backups_prefix(&self.cluster)).and_then(|key| key.split_once('/'));
-        let Some((id, name)) = place.and_then(|(id, name)| Some((id.parse::<BackupId>().ok()?, name))) else {
+        let Some((id, name)) = layout::part_of_backup(&self.cluster, key.as_str()) else {
             self.foreign.add(key.as_str().to_owned());
             return None;
         };

@@ -48,8 +48,14 @@ mod tests {
 
     fn status(full: Option<i64>, count: i64, newest: Option<i64>) -> EtcdBackupLocationStatus {
         let time = |second| Time(Timestamp::from_second(second).unwrap());
-        let pass =
-            CatalogPass { pass_id: "p".into(), time: None, full_pass_time: full.map(time), note: None, error: None };
+        let pass = CatalogPass {
+            pass_id: "p".into(),
+            time: None,
+            full_pass_time: full.map(time),
+            note: None,
+            orphans: 0,
+            error: None,
+        };
         let newest = newest.map(time);
         EtcdBackupLocationStatus {
             catalog: Some(pass),

@@ -177,8 +177,8 @@ impl Sweeper<'_> {
         let prefix = layout::backups_prefix(self.cluster);
         for upload in self.store.list_uploads(&prefix).await? {
             let PendingUpload { key, upload_id: _, initiated } = &upload;
-            let backup = key.as_str().strip_prefix(&prefix).and_then(|key| key.split('/').next()?.parse().ok());
-            let is_running = backup.is_some_and(|id| self.running.contains(&id));
+            let backup = layout::part_of_backup(self.cluster, key.as_str());
+            let is_running = backup.is_some_and(|(id, _)| self.running.contains(&id));
             if self.is_old(*initiated) && !is_running {
                 self.store.abort_upload(&upload).await?;
                 aborted += 1;

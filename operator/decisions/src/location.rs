@@ -92,13 +92,14 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
     let unanswered = verdict::unanswered_tasks(status.assignment.as_ref(), before.execution.as_ref());
     let verdict = unanswered_words(has_agent, unanswered).map_or(judged, Verdict::unheard);
     let unready_since = unready_since(&before.conditions, now);
-    let shown = verdict.shown(unready_since, now, listing::words(status.catalog.as_ref()).as_deref());
+    let shown = verdict.shown(unready_since, now, status.catalog.as_ref());
     status.observed_generation = Some(generation);
     status.conditions = merge_conditions(&before.conditions, &shown, generation, now);
     status.execution = None;
     status.provider = Some(provider(&location.spec).to_owned());
     let mut events = tell(&before, &verdict);
     events.extend(listing::tell_imports(&before));
+    events.extend(listing::tell_orphans(&before));
     // The grace of a missing Secret ends without anything happening.
     let grace = verdict.trouble().and_then(|_| end_of_grace(unready_since, now)).map(|end| until(end, now));
     let requeue_after = grace.map_or(look_again, |grace| grace.min(look_again));

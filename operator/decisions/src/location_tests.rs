@@ -353,6 +353,8 @@ fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
     agent_says(&mut bucket, 30, Some(listing("p2", json!({"orphans": 2, "orphanExamples": ["a", "b"]}))));
     let decision = step(&mut bucket, 31);
     assert_eq!(decision.status.catalog.unwrap().full_pass_time.unwrap().0, at(26));
+    assert_eq!(decision.events[0].reason, EventReason::ArchiveOrphaned);
+    assert!(decision.events[0].note.contains("left alone: a, b"), "{:?}", decision.events);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "2 objects belong to no backup and are left alone: a, b");
     // A listing of what is new says nothing of the rest.
     bucket.newest_completion = Some(at(40));
@@ -361,6 +363,24 @@ fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
     agent_says(&mut bucket, 87, Some(listing("p3", json!({"isFull": false}))));
     step(&mut bucket, 88);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "2 objects");
+    let available = |bucket: &ObservedLocation| {
+        let available = condition(&object(bucket), "Available").unwrap();
+        (available["status"].clone(), available["reason"].clone())
+    };
+    assert_eq!(available(&bucket), (json!("True"), json!("ArchiveOrphaned")), "{:#}", object(&bucket));
+    // What is known is not told again; what is gone is forgotten.
+    let mut relist = |second: i64, pass: &str, orphans: i64| {
+        bucket.newest_completion = Some(at(second));
+        bucket.execution_unchanged_for = Duration::from_secs(60);
+        step(&mut bucket, second + 60);
+        assert_eq!(task(&bucket), Task::Catalog);
+        agent_says(&mut bucket, second + 61, Some(listing(pass, json!({"orphans": orphans}))));
+        let told = step(&mut bucket, second + 62).events;
+        (told.iter().any(|event| event.reason == EventReason::ArchiveOrphaned), available(&bucket).1)
+    };
+    assert_eq!(relist(100, "p4", 2), (false, json!("ArchiveOrphaned")));
+    assert_eq!(relist(200, "p5", 0), (false, json!("Accepted")));
+    assert_eq!(relist(300, "p6", 1), (true, json!("ArchiveOrphaned")));
 }
 
 /// Of a bucket that was lost each listing reads every record and tells of some.

@@ -21,8 +21,8 @@ pub(super) fn note_pass(
     error: Option<TaskError>,
 ) {
     let before = status.catalog.take();
-    let (full_pass_time, note) =
-        before.as_ref().map_or((None, None), |pass| (pass.full_pass_time.clone(), pass.note.clone()));
+    let (full_pass_time, note, orphans) =
+        before.as_ref().map_or((None, None, 0), |pass| (pass.full_pass_time.clone(), pass.note.clone(), pass.orphans));
     let pass_id = before.map_or_else(|| NO_PASS.to_owned(), |pass| pass.pass_id);
     status.catalog = Some(match (report, error) {
         (Some(report), None) => {
@@ -33,10 +33,11 @@ pub(super) fn note_pass(
                 time: is_settled.then(|| asked.clone()),
                 full_pass_time: if report.is_full && is_settled { Some(asked) } else { full_pass_time },
                 note: if report.is_full { note_of(&report) } else { note },
+                orphans: if report.is_full { report.orphans } else { orphans },
                 error: None,
             }
         }
-        (_, error) => CatalogPass { pass_id, time: Some(asked), full_pass_time, note, error },
+        (_, error) => CatalogPass { pass_id, time: Some(asked), full_pass_time, note, orphans, error },
     });
 }
 
@@ -53,10 +54,7 @@ pub(super) fn forget_before_restore(status: &mut EtcdBackupLocationStatus, membe
 
 /// What a listing of everything found that somebody should look at.
 fn note_of(report: &CatalogReport) -> Option<String> {
-    let orphans = (report.orphans > 0).then(|| {
-        let examples = report.orphan_examples.join(", ");
-        format!("{} objects belong to no backup and are left alone: {examples}", report.orphans)
-    });
+    let orphans = (report.orphans > 0).then(|| orphan_words(report));
     let unreadable = (report.unreadable > 0).then(|| {
         let example = |AlteredArchive { backup_id, message }: &AlteredArchive| format!("{backup_id}: {message}");
         let examples: Vec<String> = report.unreadable_examples.iter().map(example).collect();
@@ -73,9 +71,14 @@ fn note_of(report: &CatalogReport) -> Option<String> {
     (!words.is_empty()).then(|| words.join("; ").chars().take(2_048).collect())
 }
 
+fn orphan_words(report: &CatalogReport) -> String {
+    let examples = report.orphan_examples.join(", ");
+    format!("{} objects belong to no backup and are left alone: {examples}", report.orphans)
+}
+
 /// What the last listing left to say, for the message of Ready.
 pub(super) fn words(pass: Option<&CatalogPass>) -> Option<String> {
-    let CatalogPass { pass_id: _, time: _, full_pass_time: _, note, error } = pass?;
+    let CatalogPass { pass_id: _, time: _, full_pass_time: _, note, orphans: _, error } = pass?;
     match error {
         Some(error) => Some(format!("its archives could not be listed: {}", error.message)),
         None => note.clone(),
@@ -94,4 +97,12 @@ pub(super) fn tell_imports(before: &EtcdBackupLocationStatus) -> Option<EventDra
         );
         EventDraft::new(EventReason::BackupImported, note)
     })
+}
+
+/// An event when a listing of everything found more objects that belong to no backup than the one before.
+pub(super) fn tell_orphans(before: &EtcdBackupLocationStatus) -> Option<EventDraft> {
+    let (_, answer) = current_answer(before)?;
+    let known = before.catalog.as_ref().map_or(0, |pass| pass.orphans);
+    let report = answer.catalog.as_ref().filter(|report| report.is_full && report.orphans > known)?;
+    Some(EventDraft::new(EventReason::ArchiveOrphaned, orphan_words(report)))
 }

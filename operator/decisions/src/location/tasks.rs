@@ -163,7 +163,7 @@ fn next_probe(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) ->
 fn next_listing(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) -> Timestamp {
     let Tasks { status, newest_completion, now, .. } = tasks;
     let Some(pass) = &status.catalog else { return *now };
-    let CatalogPass { pass_id: _, time, full_pass_time: _, note: _, error } = pass;
+    let CatalogPass { pass_id: _, time, full_pass_time: _, note: _, orphans: _, error } = pass;
     let Some(time) = time.as_ref().filter(|time| time.0 <= *now) else {
         // Records that are still to be made are made at once. Losses that are still to be told of wait: where a whole bucket
         // was lost, each listing reads every record to tell of some.

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use lifeboat_crds::condition::find;
-use lifeboat_crds::location::{AccessMode, LocationResult, take_over};
+use lifeboat_crds::location::{AccessMode, CatalogPass, LocationResult, take_over};
 use lifeboat_crds::{
     Assignment, ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationStatus, Execution, Reason,
     TaskError,
 };
 
+use super::listing;
 use crate::conditions::{GoodReason, Outcome, Shown};
 
 /// Said for as long as the annotation is there: it is in etcd, and so in every backup.
@@ -95,8 +96,8 @@ impl Verdict {
 
     /// The conditions that say so. `since` is when Ready became False.
     ///
-    /// `note` is what the last listing left to say.
-    pub(super) fn shown(&self, since: Timestamp, now: Timestamp, note: Option<&str>) -> Vec<Shown> {
+    /// `pass` is the last listing.
+    pub(super) fn shown(&self, since: Timestamp, now: Timestamp, pass: Option<&CatalogPass>) -> Vec<Shown> {
         use ConditionType::{Available, Writable};
         match self {
             Self::Unknown { reason, message } => {
@@ -105,10 +106,10 @@ impl Verdict {
             Self::Good { is_read_only, take_over } => {
                 let words =
                     if *is_read_only { "the location can be read" } else { "the location can be read and written" };
-                let words = note.map_or_else(|| words.to_owned(), |note| format!("{words}; {note}"));
+                let words = listing::words(pass).map_or_else(|| words.to_owned(), |note| format!("{words}; {note}"));
                 let more = if *take_over { REMOVE_TAKE_OVER } else { "" };
                 let mut shown = Outcome::current(GoodReason::Accepted, format!("{words}{more}")).shown();
-                shown.push(Shown::new(Available, true, Reason::Accepted, "the last probe succeeded"));
+                shown.push(available("the last probe succeeded", pass));
                 shown.push(if *is_read_only {
                     Shown::new(Writable, false, Reason::Accepted, "accessMode is ReadOnly: writing was not tried")
                 } else {
@@ -119,7 +120,7 @@ impl Verdict {
             }
             Self::Unwritable { reason, message } => {
                 let mut shown = outcome(*reason, message, since, now).shown();
-                shown.push(Shown::new(Available, true, Reason::Accepted, "the location can be read"));
+                shown.push(available("the location can be read", pass));
                 shown.push(Shown::new(Writable, false, *reason, message));
                 shown
             }
@@ -155,6 +156,16 @@ impl Verdict {
             Self::Unwritable { reason, message } | Self::Unavailable { reason, message } => Some((*reason, message)),
         }
     }
+}
+
+/// It can be used all the same: what belongs to no backup shows in the reason alone.
+fn available(words: &str, pass: Option<&CatalogPass>) -> Shown {
+    let orphans = pass.map_or(0, |pass| pass.orphans);
+    let (reason, words) = match orphans {
+        ..=0 => (Reason::Accepted, words.to_owned()),
+        _ => (Reason::ArchiveOrphaned, format!("{words}; {orphans} objects in it belong to no backup (see Ready)")),
+    };
+    Shown::new(ConditionType::Available, true, reason, words)
 }
 
 /// Tasks assigned since the one that was answered last, without the newest: it may still be answered.
