@@ -28,6 +28,7 @@ use self::pass::{Pass, Remnants};
 use self::sweep::{SWEEP_LIMIT, Sweeper, may_sweep};
 use crate::host::identity::HostId;
 use crate::keyring::Keyring;
+use crate::location::mark::{read_mark, who_differs};
 use crate::location::ownership::Ownership;
 use crate::location::{LocationError, LocationOpener, is_conditional};
 use crate::report::Reporter;
@@ -52,6 +53,14 @@ pub enum CatalogError {
         /// The server's words.
         words: String,
     },
+    /// It is not the directory that was probed elsewhere.
+    #[error("{me} sees another directory than {other}: nothing was listed")]
+    AnotherDirectory {
+        /// This master.
+        me: NodeName,
+        /// The other.
+        other: NodeName,
+    },
     /// It took too long.
     #[error("the listing was not over within {} minutes", PASS_LIMIT.as_secs() / 60)]
     Late,
@@ -64,6 +73,7 @@ impl CatalogError {
             Self::Location(error) => error.reason(),
             Self::Store(error) => crate::location::store_reason(error),
             Self::Api { .. } => Reason::LocationUnavailable,
+            Self::AnotherDirectory { .. } => Reason::VerificationFailed,
             Self::Late => Reason::DeadlineExceeded,
         }
     }
@@ -105,6 +115,12 @@ impl Cataloger {
         };
         let pass = async {
             let store = self.opener.open(&location.spec).await?;
+            result.directory_id = read_mark(store.as_ref(), location).await?;
+            let sights = location.status.as_ref().map_or(&[][..], |status| &status.sights);
+            if let Some(other) = who_differs(sights, &self.node, result.directory_id.as_deref()) {
+                // Every archive would be missed, and retention would believe it.
+                return Err(CatalogError::AnotherDirectory { me: self.node.clone(), other: other.clone() });
+            }
             let known = self.keyring.current().await.known;
             let pass = Pass::new(self, location, Arc::clone(&store), (asked, now), known.clone(), cancel);
             let remnants = pass.run(location, &mut result).await?;

@@ -2,6 +2,7 @@
 //!
 //! Reads Secrets and ConfigMaps by name through the API; writes nothing. What is wrong becomes a reason and words.
 
+pub mod mark;
 pub mod ownership;
 pub mod probe;
 

@@ -6,6 +6,9 @@ use crate::identifier::BackupId;
 /// (docs/adr/005).
 pub const PROBE: &str = ".lifeboat-probe";
 
+/// The mark of a directory, at the root of the prefix, by which masters find out whether they see the same one.
+pub const DIRECTORY_MARK: &str = ".lifeboat-directory";
+
 /// Every backup of one cluster, ending in a slash. `uid` is the UID of its kube-system namespace.
 pub fn backups_prefix(uid: &str) -> String {
     format!("{uid}/backups/")

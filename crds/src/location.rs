@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::identifier::NodeName;
 use crate::reference::{KeySelector, ObjectName};
 use crate::work::{Assignment, Execution, TaskError};
 use crate::{Condition, Time};
@@ -219,6 +220,21 @@ pub struct EtcdBackupLocationStatus {
     /// This cluster's archives in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<ArchiveSummary>,
+    /// Which directory each master sees, as far as its agent has told; all must see the same. Of directories alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sights: Vec<Sight>,
+}
+
+/// Which directory a master sees under the location's mount.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Sight {
+    /// The master.
+    pub node_name: NodeName,
+    /// What it read in the mark that the first probe leaves there.
+    #[schemars(length(max = 64))]
+    pub directory_id: String,
 }
 
 /// The last listings of a location.
@@ -324,6 +340,10 @@ pub struct LocationResult {
     /// What a listing found (Catalog).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<CatalogReport>,
+    /// Which directory this master sees; absent for buckets, and where nobody may leave a mark (ReadOnly).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub directory_id: Option<String>,
 }
 
 /// What a listing of the manifests found. Bounded: what does not fit is told by the next pass.

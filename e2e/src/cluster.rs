@@ -18,6 +18,8 @@ pub const BUCKET: &str = "etcd-backups";
 
 /// Name of a directory that every agent mounts.
 pub const SHARED: &str = "shared";
+/// A mount that every agent has, each with a directory of its own: what a location must not be.
+pub const OWN: &str = "own";
 
 /// Port of the first operator's metrics and probes.
 const OPERATOR_PORT: usize = 9080;
@@ -292,7 +294,10 @@ impl Cluster {
         let kubeconfig = self.bed.dir().join(format!("agent-{node}.kubeconfig"));
         let machine = self.node(node)?;
         self.kubeconfig("lifeboat-agent", Some(machine), &kubeconfig).await?;
-        let (listen, directory) = (format!("0.0.0.0:{port}"), format!("{SHARED}={}", self.shared_dir().display()));
+        let own = self.bed.dir().join("own").join(node);
+        std::fs::create_dir_all(&own)?;
+        let directory = format!("{SHARED}={},{OWN}={}", self.shared_dir().display(), own.display());
+        let listen = format!("0.0.0.0:{port}");
         let mut arguments = vec!["agent", "--listen", &listen, "--log-format", "text", "--directory", &directory];
         // However full the disk of this machine is: the directory stands for another machine's.
         arguments.extend(["--directory-reserve-percent", "0"]);

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lifeboat_e2e::cluster::{BUCKET, Cluster, SHARED, Setup, condition, is_condition};
+use lifeboat_e2e::cluster::{BUCKET, Cluster, OWN, SHARED, Setup, condition, is_condition};
 use lifeboat_e2e::fill::fill;
 use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, directory, schedule};
@@ -442,6 +442,16 @@ async fn directories(cluster: &Cluster) -> Result<()> {
         words: &["recipients[0]", "age-keygen"],
     };
     see(cluster, row, MINUTE).await?;
+    cluster.apply(&directory("scattered", OWN)).await?;
+    let names = cluster.node_names();
+    let row = Row {
+        situation: "location: another directory on each master",
+        object: ("etcdbl", "scattered"),
+        shape: Shape::Stalled,
+        reason: "VerificationFailed",
+        words: &["see different directories", &names[0], &names[1], "agent.directories"],
+    };
+    see(cluster, row, 3 * MINUTE).await?;
     cluster.apply(&directory("shelf", SHARED)).await?;
     let row = Row {
         situation: "location: directory",

@@ -13,6 +13,7 @@ use lifeboat_crds::location::{AccessMode, LocationResult, take_over};
 use lifeboat_crds::{EtcdBackupLocation, Reason, TaskError, Time, layout};
 use lifeboat_storage::{ListRequest, ObjectKey, ObjectStore, PutMode, StoreError, probe_conditional_create};
 
+use super::mark::read_mark;
 use super::ownership::{Claim, Ownership, OwnershipError, live_hosts};
 use super::{LocationError, LocationOpener, store_reason};
 use crate::archive::encryption::parse_recipients;
@@ -66,6 +67,8 @@ impl Prober {
         if let Some(theirs) = store.server_time().await? {
             result.clock_skew_seconds = Some(theirs.as_second() - before.as_second());
         }
+        // A mark that cannot be left says nothing: trying to write does.
+        result.directory_id = read_mark(store, location).await?;
         match location.spec.access_mode {
             AccessMode::ReadOnly => {}
             AccessMode::ReadWrite => {

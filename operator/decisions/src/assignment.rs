@@ -105,7 +105,8 @@ pub fn next_attempt<R>(assignment: Option<&Assignment>, execution: Option<&Execu
     assigned.max(executed).saturating_add(1)
 }
 
-fn node_of(seen: &SeenMember) -> NodeName {
+/// The node of a member.
+pub fn node_of(seen: &SeenMember) -> NodeName {
     NodeName(seen.member.metadata.name.clone().unwrap_or_default())
 }
 

@@ -5,6 +5,7 @@
 //! the API follow what lies in the bucket.
 
 mod listing;
+mod sights;
 mod tasks;
 mod verdict;
 
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_crds::event::EventReason;
-use lifeboat_crds::location::{AccessMode, LocationResult, S3Location, take_over};
+use lifeboat_crds::location::{AccessMode, LocationResult, S3Location, Sight, take_over};
 use lifeboat_crds::{
     Assignment, ConditionStatus, ConditionType, EtcdBackupLocation, EtcdBackupLocationSpec, EtcdBackupLocationStatus,
     Reason, Task,
@@ -70,8 +71,13 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
         status.clock_skew_seconds = None;
         status.backups = None;
         status.owner = None;
+        status.sights = Vec::new();
     }
     copy_facts(&mut status, generation);
+    sights::keep_present(&mut status.sights, members);
+    let judged = sights::disagreement(&status.sights)
+        .filter(|_| judged.is_available())
+        .map_or(judged, |message| Verdict::Unavailable { reason: Reason::VerificationFailed, message });
     listing::forget_before_restore(&mut status, members, now);
     let Plan { assignment, has_agent, look_again } = plan_task(&Tasks {
         status: &status,
@@ -174,6 +180,7 @@ fn copy_facts(status: &mut EtcdBackupLocationStatus, generation: i64) {
         owner,
         take_over: _,
         catalog,
+        directory_id,
     } = answer;
     if !tasks::is_listing(asked.task) {
         status.last_probe_time = Some(asked.time.clone());
@@ -186,6 +193,9 @@ fn copy_facts(status: &mut EtcdBackupLocationStatus, generation: i64) {
     status.clock_skew_seconds = clock_skew_seconds.or(status.clock_skew_seconds);
     status.backups = backups.or(status.backups.take());
     status.owner = owner.or(status.owner.take());
+    if let Some(directory_id) = directory_id {
+        sights::note(&mut status.sights, Sight { node_name: asked.node_name.clone(), directory_id });
+    }
     if tasks::is_listing(asked.task) {
         listing::note_pass(status, asked.time, catalog, error);
     }

@@ -364,7 +364,8 @@ fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
     step(&mut bucket, 88);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "2 objects");
     let available = |bucket: &ObservedLocation| {
-        let available = condition(&object(bucket), "Available").unwrap();
+        let object = object(bucket);
+        let available = condition(&object, "Available").unwrap();
         (available["status"].clone(), available["reason"].clone())
     };
     assert_eq!(available(&bucket), (json!("True"), json!("ArchiveOrphaned")), "{:#}", object(&bucket));
@@ -640,4 +641,64 @@ fn what_was_found_in_the_old_bucket_is_no_fact_of_the_new_one() {
     let status = step(&mut observed, 3).status;
     assert_eq!((status.conditional_writes, status.clock_skew_seconds), (None, None));
     assert_eq!((status.owner, status.backups), (None, None));
+}
+
+fn with_directory(mut answer: Value, id: &str) -> Value {
+    answer["directoryId"] = json!(id);
+    answer
+}
+
+/// A mount that is missing on one master looks right to that master alone.
+#[test]
+fn masters_that_see_different_directories_make_it_unavailable_until_they_agree() {
+    let mut shelf = observed(json!({"spec": {"s3": null, "directory": {"mount": "shared"}}}));
+    shelf.members = vec![healthy("m0", json!({})), healthy("m1", json!({}))];
+    let sees = |id: &str| with_directory(good(), id);
+    step(&mut shelf, 0);
+    agent_says(&mut shelf, 1, Some(sees("aa")));
+    step(&mut shelf, 2);
+    assert_shown(&object(&shelf), Show::Current("Accepted"), "");
+    assert_eq!((attempt(&shelf).0.as_str(), task(&shelf)), ("m1", Task::Catalog));
+    agent_says(&mut shelf, 3, Some(error("VerificationFailed", "m1 sees another directory than m0")));
+    shelf.location.status.as_mut().unwrap().execution.as_mut().unwrap().result.as_mut().unwrap().directory_id =
+        Some("bb".into());
+    let told = step(&mut shelf, 4);
+    assert_shown(&object(&shelf), Show::Failed("VerificationFailed"), "m1 and m0 see different directories");
+    assert_eq!(status_of(&shelf, "Available"), "False", "so that nothing is let go for it");
+    assert_eq!(told.events[0].reason, EventReason::LocationUnavailable);
+    // Each of them is asked again, and one that sees what the other sees mends it.
+    shelf.execution_unchanged_for = Duration::from_secs(60);
+    step(&mut shelf, 64);
+    assert_eq!((attempt(&shelf).0.as_str(), task(&shelf)), ("m0", Task::Probe));
+    agent_says(&mut shelf, 65, Some(sees("aa")));
+    step(&mut shelf, 66);
+    assert_shown(&object(&shelf), Show::Failed("VerificationFailed"), "m1");
+    shelf.execution_unchanged_for = Duration::from_secs(60);
+    step(&mut shelf, 130);
+    assert_eq!((attempt(&shelf).0.as_str(), task(&shelf)), ("m1", Task::Probe));
+    agent_says(&mut shelf, 131, Some(sees("aa")));
+    step(&mut shelf, 132);
+    assert_shown(&object(&shelf), Show::Current("Accepted"), "");
+}
+
+#[test]
+fn a_directory_is_probed_again_soon_until_every_master_has_told_what_it_sees() {
+    let mut shelf = observed(json!({"spec": {"s3": null, "directory": {"mount": "shared"}}}));
+    shelf.members = vec![healthy("m0", json!({})), healthy("m1", json!({})), healthy("m2", json!({}))];
+    let sees = |answer: Value| with_directory(answer, "aa");
+    step(&mut shelf, 0);
+    agent_says(&mut shelf, 1, Some(sees(good())));
+    step(&mut shelf, 2);
+    agent_says(&mut shelf, 3, Some(sees(listing("p1", json!({})))));
+    step(&mut shelf, 4);
+    shelf.execution_unchanged_for = Duration::from_secs(60);
+    step(&mut shelf, 60);
+    assert_eq!((attempt(&shelf).0.as_str(), task(&shelf)), ("m2", Task::Probe));
+    agent_says(&mut shelf, 61, Some(sees(good())));
+    step(&mut shelf, 62);
+    shelf.execution_unchanged_for = Duration::from_secs(290);
+    step(&mut shelf, 359);
+    assert_eq!(attempt(&shelf).0, "m2");
+    step(&mut shelf, 360);
+    assert_eq!((attempt(&shelf).0.as_str(), task(&shelf)), ("m0", Task::Probe));
 }

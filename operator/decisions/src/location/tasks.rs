@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::location::{CatalogPass, LocationResult};
 use lifeboat_crds::{Assignment, EtcdBackupLocationStatus, Reason, Task, Time};
 
-use crate::assignment::{choose_agent, has_fresh_agent, host_of, next_attempt};
+use crate::assignment::{choose_agent, has_fresh_agent, host_of, next_attempt, node_of};
 use crate::{SILENCE, SeenMember, after, until};
 
 /// Between probes of a location that works.
@@ -152,6 +152,8 @@ fn next_probe(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) ->
     let period = match trouble {
         // A new master may not write before an owner's probe has added it.
         None if lacks_master(status, members) => SLOW,
+        // Whether all see the same directory is not known before each has looked.
+        None if lacks_sight(status, members) => SLOW,
         None => seconds(PERIOD),
         Some(Reason::AccessDenied | Reason::OwnedByAnother | Reason::NotSupported) => SLOW,
         // Whatever else it is may pass soon; the longer it lasts, the more slowly it is asked.
@@ -184,6 +186,13 @@ fn lacks_master(status: &EtcdBackupLocationStatus, members: &[SeenMember]) -> bo
     let Some(owners) = owners(status) else { return false };
     let mut fresh = members.iter().filter(|seen| has_fresh_agent(seen));
     fresh.any(|seen| host_of(seen).is_some_and(|host| !owners.contains(host)))
+}
+
+/// Whether a master with an agent has not told yet which directory it sees, where others have.
+fn lacks_sight(status: &EtcdBackupLocationStatus, members: &[SeenMember]) -> bool {
+    let EtcdBackupLocationStatus { sights, .. } = status;
+    let has_told = |seen: &SeenMember| sights.iter().any(|sight| sight.node_name == node_of(seen));
+    !sights.is_empty() && members.iter().any(|seen| has_fresh_agent(seen) && !has_told(seen))
 }
 
 fn seconds(duration: Duration) -> SignedDuration {
