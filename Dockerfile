@@ -21,6 +21,15 @@ RUN install -D -m 0644 /etc/ssl/certs/ca-certificates.crt /base/etc/ssl/certs/ca
     && printf 'root:x:0:0:root:/:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/:/sbin/nologin\n' > /base/etc/passwd \
     && printf 'root:x:0:\nnonroot:x:65532:\n' > /base/etc/group
 
+# etcd and etcdutl of every minor version that is supported, from the Go modules that tests use too.
+FROM golang:1.26-bookworm AS tools
+WORKDIR /src
+COPY hack/build-tools.sh hack/
+COPY e2e/testbed/tools e2e/testbed/tools
+RUN LIFEBOAT_TESTBED=/built hack/build-tools.sh etcd-3.5 etcd-3.6 etcd-3.7 \
+    && for line in 3.5 3.6 3.7; do for tool in etcd etcdutl; do \
+      install -D -m 0755 /built/bin/$line/$tool /tools/usr/local/lib/lifeboat/tools/$line/$tool; done; done
+
 # Nothing but CA certificates and users: there is no shell to be had in either image.
 FROM scratch AS base
 COPY --from=build /base/ /
@@ -34,6 +43,7 @@ USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/lifeboat-operator"]
 
 FROM base AS agent
+COPY --from=tools /tools/ /
 COPY --from=build /agent/ /
 # Root: the chart's agent reads etcd's client key. Nothing else of root's powers is left to it there.
 USER 0:0

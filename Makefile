@@ -44,6 +44,7 @@ dist: deps ## static binaries, with the commit in their version
 
 .PHONY: images
 images: dist ## the two images as reproducible archives in target/images
+	@hack/build-tools.sh etcd-3.5 etcd-3.6 etcd-3.7
 	@hack/images.sh
 
 .PHONY: e2e

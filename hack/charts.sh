@@ -106,9 +106,17 @@ has "$work/lifeboat.default" \
   "mountPath: /host/var/lib/kubelet/config.yaml" "runAsNonRoot: true"
 lacks "$work/lifeboat.default" "privileged: true" "hostPID" "hostIPC" "add:$" "monitoring.coreos.com"
 [ "$(grep -c 'helm.sh/resource-policy: keep' "$work/lifeboat.default")" = 5 ] || die "not every CRD is kept on uninstall"
-# All host paths but the agent's own state are read-only.
+# All that the agent sees of the host is read-only but its own state; the program and the tools are put there by the container
+# before it, which sees nothing else of the host.
 host_paths=$(grep -cE '^ +hostPath: \{' "$work/lifeboat.default")
 [ "$host_paths" = $(($(grep -c 'readOnly: true' "$work/lifeboat.default") + 1)) ] || die "a host path can be written"
+awk '/^      initContainers:/ {inside = 1; next} /^      [a-z]/ {inside = 0} inside' "$work/lifeboat.default" > "$work/install"
+has "$work/install" "name: install" "args: [install, --directory, /host/opt/lifeboat]" "mountPath: /host/opt/lifeboat" \
+  "image: registry.example.org/lifeboat/lifeboat-agent:$version" "drop: [ALL]" "readOnlyRootFilesystem: true"
+[ "$(grep -c 'mountPath:' "$work/install")" = 1 ] || die "the container that installs sees more than it must"
+has "$work/lifeboat.default" "hostPath: {path: \"/opt/lifeboat\", type: DirectoryOrCreate}" "value: /opt/lifeboat/tools"
+render lifeboat lifeboat --set agent.hostTools.directory=/srv/tools > "$work/elsewhere"
+has "$work/elsewhere" "hostPath: {path: \"/srv/tools\", type: DirectoryOrCreate}"
 
 has "$work/lifeboat.everything" \
   "name: etcd-lifeboat-operator" "replicas: 3" 'value: "[::]:9080"' 'value: "127.0.0.1:9081"' 'host: "127.0.0.1"' \
@@ -118,7 +126,7 @@ has "$work/lifeboat.everything" \
   "value: archives=/directories/archives,local=/directories/local" 'value: "/srv/kubernetes/pki/client.key"' \
   "request.userInfo.username == 'system:serviceaccount:lifeboat:etcd-lifeboat-agent'" \
   "kind: PodMonitor" "kind: PrometheusRule" "dnsPolicy: Default"
-lacks "$work/lifeboat.everything" "kubelet-config" "priorityClassName" "aggregate-to-view" "name: lifeboat-(agent|operator)$"
+lacks "$work/lifeboat.everything" "initContainers" "host-tools" "kubelet-config" "priorityClassName" "aggregate-to-view" "name: lifeboat-(agent|operator)$"
 lacks "$work/lifeboat.without-roles" "restore-approver"
 
 # Two releases of one name share nothing but what they must.
@@ -135,6 +143,7 @@ refuses lifeboat "additional properties 'kublet' not allowed" --set agent.host.k
 refuses lifeboat "additional properties 'agents' not allowed" --set agents.x=1
 refuses lifeboat "missing property 'hostPath'" --set 'agent.directories[0].name=a'
 refuses lifeboat "does not match pattern" --set agent.host.etcdData=mnt/etcd
+refuses lifeboat "does not match pattern" --set agent.hostTools.directory=opt
 refuses lifeboat "must be one of" --set 'agent.capabilities[0]=SYS_ADMIN'
 refuses lifeboat "is in none of the directories that the agent sees" --set agent.discovery.etcdCert=/opt/etcd/client.crt
 refuses lifeboat "incompatible with Kubernetes v1.31.9" --kube-version 1.31.9

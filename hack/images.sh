@@ -7,6 +7,7 @@
 # The same binaries and the same CA certificates give the same bytes. Load an archive with one of
 #   docker load -i FILE · ctr -n k8s.io images import FILE · skopeo copy docker-archive:FILE docker://NAME
 #
+# LIFEBOAT_TESTBED    where hack/build-tools.sh put etcd and etcdutl; default: target/testbed
 # LIFEBOAT_BIN_DIR    static binaries; default: what `make dist` builds
 # LIFEBOAT_REGISTRY   what images are named after, as the chart's image.registry
 # SOURCE_DATE_EPOCH   time of all files and of the image, seconds since 1970; default 0
@@ -15,6 +16,9 @@ cd "$(dirname "$0")/.."
 bin_dir=${LIFEBOAT_BIN_DIR:-target/x86_64-unknown-linux-gnu/release}
 registry=${LIFEBOAT_REGISTRY:-registry.example.org/lifeboat}
 epoch=${SOURCE_DATE_EPOCH:-0}
+testbed=${LIFEBOAT_TESTBED:-target/testbed}
+# As EtcdRestore and `lifeboat etcd restore` know them.
+lines=(3.5 3.6 3.7)
 certificates=/etc/ssl/certs/ca-certificates.crt
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
 work=$(mktemp -d)
@@ -41,9 +45,25 @@ make_base() {
   chmod 0644 "$dir/etc/passwd" "$dir/etc/group"
 }
 
-# build NAME BINARY USER OUT: one archive.
+# make_tools DIR: etcd and etcdutl of every minor version that is supported, for the chart to put them on masters.
+make_tools() {
+  local dir=$1/usr/local/lib/lifeboat/tools line tool
+  for line in "${lines[@]}"; do
+    install -d -m 0755 "$dir/$line"
+    for tool in etcd etcdutl; do
+      [ -x "$testbed/bin/$line/$tool" ] || die "$testbed/bin/$line/$tool does not exist: run hack/build-tools.sh etcd-$line"
+      install -m 0755 "$testbed/bin/$line/$tool" "$dir/$line/$tool"
+    done
+  done
+  find "$1" -type d -exec chmod 0755 {} +
+}
+
+# quoted WORD…: as the inside of a list in JSON.
+quoted() { printf '"%s",' "$@" | sed 's/,$//'; }
+
+# build NAME BINARY USER OUT LAYER…: one archive of these layers.
 build() {
-  local name=$1 binary=$2 user=$3 out=$4 dir said revision base program config layer
+  local name=$1 binary=$2 user=$3 out=$4 layers=("${@:5}") dir said revision id ids=() config layer history
   [ -x "$bin_dir/$binary" ] || die "$bin_dir/$binary does not exist: run \`make dist\`, or set LIFEBOAT_BIN_DIR"
   # The binary knows what it is, `lifeboat 0.1.0 (0123456789ab)`; labels that say something else would be lies.
   said=$("$bin_dir/$binary" --version)
@@ -53,17 +73,23 @@ build() {
 
   dir=$(mktemp -d "$work/$name.XXXXXX")
   make_base "$dir/base"
+  [[ " ${layers[*]} " != *" tools "* ]] || make_tools "$dir/tools"
   install -d -m 0755 "$dir/program" "$dir/program/usr" "$dir/program/usr/local" "$dir/program/usr/local/bin"
   install -m 0755 "$bin_dir/$binary" "$dir/program/usr/local/bin/$binary"
   mkdir "$dir/archive"
-  for layer in base program; do
+  for layer in "${layers[@]}"; do
     pack "$dir/$layer" "$dir/layer.tar" .
-    declare "$layer=$(sha256sum < "$dir/layer.tar" | cut -d' ' -f1)"
-    mv "$dir/layer.tar" "$dir/archive/${!layer}.tar"
+    id=$(sha256sum < "$dir/layer.tar" | cut -d' ' -f1)
+    ids+=("$id")
+    mv "$dir/layer.tar" "$dir/archive/$id.tar"
   done
 
   local created
+  history=
   created=$(date --utc --date="@$epoch" +%Y-%m-%dT%H:%M:%SZ)
+  for layer in "${layers[@]}"; do
+    history+="{\"created\":\"$created\",\"created_by\":\"hack/images.sh: $layer\"},"
+  done
   printf '%s' "{\"architecture\":\"amd64\",\"os\":\"linux\",\"created\":\"$created\",\"config\":{\
 \"User\":\"$user\",\
 \"Env\":[\"PATH=/usr/local/bin\",\"SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt\"],\
@@ -71,31 +97,30 @@ build() {
 \"WorkingDir\":\"/\",\
 \"Labels\":{\"org.opencontainers.image.title\":\"$name\",\"org.opencontainers.image.version\":\"$version\",\
 \"org.opencontainers.image.revision\":\"$revision\",\"org.opencontainers.image.licenses\":\"Apache-2.0\"}},\
-\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"sha256:$base\",\"sha256:$program\"]},\
-\"history\":[{\"created\":\"$created\",\"created_by\":\"hack/images.sh: CA certificates, users\"},\
-{\"created\":\"$created\",\"created_by\":\"hack/images.sh: $binary\"}]}" > "$dir/config"
+\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[$(quoted "${ids[@]/#/sha256:}")]},\
+\"history\":[${history%,}]}" > "$dir/config"
   config=$(sha256sum < "$dir/config" | cut -d' ' -f1)
   mv "$dir/config" "$dir/archive/$config.json"
   printf '%s' "[{\"Config\":\"$config.json\",\"RepoTags\":[\"$registry/$name:$version\"],\
-\"Layers\":[\"$base.tar\",\"$program.tar\"]}]" > "$dir/archive/manifest.json"
+\"Layers\":[$(quoted "${ids[@]/%/.tar}")]}]" > "$dir/archive/manifest.json"
   chmod 0644 "$dir/archive"/*
   # manifest.json first: readers of streams want it before the layers.
-  pack "$dir/archive" "$out" manifest.json "$config.json" "$base.tar" "$program.tar"
+  pack "$dir/archive" "$out" manifest.json "$config.json" "${ids[@]/%/.tar}"
   rm -rf "$dir"
 }
 
 build_all() {
   local out=$1
   mkdir -p "$out"
-  build lifeboat-operator lifeboat-operator 65532:65532 "$out/lifeboat-operator-$version.tar"
+  build lifeboat-operator lifeboat-operator 65532:65532 "$out/lifeboat-operator-$version.tar" base program
   # Root: the chart's agent reads etcd's client key. Nothing else of root's powers is left to it there.
-  build lifeboat-agent lifeboat 0:0 "$out/lifeboat-agent-$version.tar"
+  build lifeboat-agent lifeboat 0:0 "$out/lifeboat-agent-$version.tar" base tools program
 }
 
 # json_strings FILE KEY: the strings of the one array, or the one string, of that key in JSON without blanks.
 json_strings() { grep -oE "\"$2\":(\[[^]]*\]|\"[^\"]*\")" "$1" | sed 's/^"[^"]*"://' | grep -oE '"[^"]*"' | tr -d '"'; }
 
-# look_into ARCHIVE BINARY: what every runtime relies on, read from the archive as it is.
+# look_into ARCHIVE BINARY [FILE…]: what every runtime relies on, read from the archive as it is.
 look_into() {
   local archive=$1 binary=$2 dir config layer expected
   dir=$(mktemp -d "$work/look.XXXXXX")
@@ -111,7 +136,7 @@ look_into() {
     tar --extract --file "$dir/$layer" --directory "$dir/root"
   done
   diff "$dir/ids" <(json_strings "$config" diff_ids) || die "$archive: layers are not those of the config"
-  expected=$(printf '%s\n' etc/group etc/passwd etc/ssl/certs/ca-certificates.crt "usr/local/bin/$binary")
+  expected=$(printf '%s\n' etc/group etc/passwd etc/ssl/certs/ca-certificates.crt "usr/local/bin/$binary" "${@:3}" | LC_ALL=C sort)
   diff <(cd "$dir/root" && find . ! -type d -printf '%P\n' | LC_ALL=C sort) <(echo "$expected") || die "$archive: not the files that belong there"
   [ "$(find "$dir/root" -perm /0022 | wc -l)" = 0 ] || die "$archive: something is writable by others than root"
   local entrypoint
@@ -121,6 +146,24 @@ look_into() {
   local enter=(chroot)
   [ "$(id -u)" = 0 ] || enter=(unshare --map-root-user chroot)
   "${enter[@]}" "$dir/root" "$entrypoint" --version > /dev/null || die "$archive: $entrypoint does not run with what is in the image"
+  local tool
+  for tool in "${@:3}"; do
+    case $tool in
+      */etcdutl) "${enter[@]}" "$dir/root" "/$tool" version > "$dir/said" ;;
+      *) "${enter[@]}" "$dir/root" "/$tool" --version > "$dir/said" ;;
+    esac || die "$archive: $tool does not run with what is in the image"
+    grep -qi "version: $(basename "$(dirname "$tool")")\." "$dir/said" || die "$archive: $tool says: $(head -1 "$dir/said")"
+  done
+  [ $# = 2 ] || install_from "$archive" "$dir/root" "${enter[@]}"
+}
+
+# install_from ARCHIVE ROOT ENTER…: what the chart's first container does, with nothing but the image around it.
+install_from() {
+  local archive=$1 root=$2 tools=usr/local/lib/lifeboat/tools
+  mkdir -p "$root/host/opt/lifeboat"
+  "${@:3}" "$root" /usr/local/bin/lifeboat install --directory /host/opt/lifeboat > /dev/null || die "$archive: nothing is installed"
+  diff -r "$root/$tools" "$root/host/opt/lifeboat/tools" && cmp "$root/usr/local/bin/lifeboat" "$root/host/opt/lifeboat/bin/lifeboat" ||
+    die "$archive: other things are installed than are in the image"
 }
 
 case ${1:-} in
@@ -142,7 +185,9 @@ case ${1:-} in
       cmp "$work/first/$name-$version.tar" "$work/second/$name-$version.tar" || die "$name: two builds differ"
     done
     look_into "$work/first/lifeboat-operator-$version.tar" lifeboat-operator
-    look_into "$work/first/lifeboat-agent-$version.tar" lifeboat
+    tools=()
+    for line in "${lines[@]}"; do tools+=("usr/local/lib/lifeboat/tools/$line/etcd" "usr/local/lib/lifeboat/tools/$line/etcdutl"); done
+    look_into "$work/first/lifeboat-agent-$version.tar" lifeboat "${tools[@]}"
     # What the chart would pull is what is built here.
     if [ -x target/testbed/bin/helm ]; then
       rendered=$(target/testbed/bin/helm template lifeboat charts/lifeboat)

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use crate::archives::ArchiveCommand;
 use crate::daemon::config::AgentArguments;
 use crate::etcd_pod::settings::PodArguments;
+use crate::install::InstallArguments;
 use crate::node_cli::{NodeCommand, PodAction};
 use crate::restore_cli::RestoreCommand;
 use lifeboat_process::version::VERSION;
@@ -35,6 +36,8 @@ pub enum Command {
         #[arg(long, env = "LIFEBOAT_STATE_DIR", default_value = "/var/lib/lifeboat")]
         state_dir: PathBuf,
     },
+    /// Put this program and etcd's own tools on this host, each file whole or not at all (the DaemonSet does it).
+    Install(InstallArguments),
     /// Backup and restore of this master's etcd; needs no API server.
     #[command(subcommand)]
     Etcd(Box<NodeCommand>),

@@ -10,6 +10,7 @@ mod daemon;
 mod etcd;
 mod etcd_pod;
 mod host;
+mod install;
 mod keeping;
 mod keyring;
 mod location;
@@ -51,6 +52,13 @@ fn main() -> ExitCode {
         Command::Agent(arguments) => run_agent(*arguments),
         Command::Backup(command) => run_on_archives(*command),
         Command::Keygen { state_dir } => make_host_key(&state_dir),
+        Command::Install(arguments) => match install::install(&arguments, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                let _ = writeln!(std::io::stderr(), "lifeboat: {error}");
+                ExitCode::from(error.exit_code())
+            }
+        },
         Command::Etcd(command) => run_on_node(*command),
         Command::Restore(command) => run_restore(*command),
         Command::EtcdPod(command) => match *command {

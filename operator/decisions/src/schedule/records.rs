@@ -2,6 +2,7 @@
 //!
 //! The copies of one slot are one run; it succeeded if any of them did.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -106,15 +107,20 @@ fn is_lost(backup: &EtcdBackup) -> bool {
 /// says how the schedule stands; that of the newest slot too: it says that the slot was served, should the status be
 /// lost. One of a good backup never goes.
 pub(super) fn failed_beyond(backups: &[&EtcdBackup], kept: i32) -> Vec<String> {
-    let newest_over = backups.iter().filter(|backup| !is_active(backup)).map(|backup| time_of(backup)).max();
-    let newest_slot = backups.iter().filter(|backup| !is_asked(backup)).map(|backup| time_of(backup)).max();
+    let kept = usize::try_from(kept).unwrap_or(0);
     let mut failed: Vec<&EtcdBackup> = backups
         .iter()
         .copied()
         .filter(|backup| backup.is(ConditionType::Failed) && !backup.is(ConditionType::Complete))
         .collect();
-    failed.sort_by(|one, other| (time_of(other), name_of(other)).cmp(&(time_of(one), name_of(one))));
-    let beyond = failed.into_iter().skip(usize::try_from(kept).unwrap_or(0));
+    if failed.len() <= kept {
+        // The slots of all records are read, from text, only where something may go.
+        return Vec::new();
+    }
+    let newest_over = backups.iter().filter(|backup| !is_active(backup)).map(|backup| time_of(backup)).max();
+    let newest_slot = backups.iter().filter(|backup| !is_asked(backup)).map(|backup| time_of(backup)).max();
+    failed.sort_by_cached_key(|backup| Reverse((time_of(backup), name_of(backup))));
+    let beyond = failed.into_iter().skip(kept);
     beyond
         .filter(|backup| ![newest_over, newest_slot].contains(&Some(time_of(backup))))
         .map(|backup| name_of(backup).to_owned())
