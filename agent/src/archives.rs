@@ -185,7 +185,7 @@ pub enum ArchiveError {
         known: String,
     },
     /// There is nothing.
-    #[error("{0} holds no archive of any cluster: check bucket and prefix")]
+    #[error("{0} holds no archive of any cluster: check bucket and prefix, or path and subPath")]
     Empty(String),
     /// There is no such archive.
     #[error("{place} holds no archive {wanted}; see `lifeboat backup list`")]
@@ -266,11 +266,11 @@ pub async fn run_archive_command(
         ArchiveCommand::List { place, output } => {
             let shelf = Shelf::open(&place, cancel).await?;
             let manifests = shelf.manifests().await?;
-            Ok(shown::write_list(out, output, &manifests)?)
+            until_closed(shown::write_list(out, output, &manifests))
         }
         ArchiveCommand::Describe { which, output } => {
             let (shelf, found) = Shelf::open_one(&which, cancel).await?;
-            shown::write_manifest(out, output, &found)?;
+            until_closed(shown::write_manifest(out, output, &found))?;
             shelf.remark_keys(&found);
             refuse_altered(&found)
         }
@@ -299,6 +299,14 @@ pub async fn run_archive_command(
         ArchiveCommand::Pin(arguments) => run_pin(arguments, out, cancel).await,
         ArchiveCommand::Unpin(arguments) => run_unpin(arguments, out, cancel).await,
         ArchiveCommand::Retention(arguments) => run_retention(arguments, out, cancel).await,
+    }
+}
+
+/// Whoever closes the pipe (`| head`) has seen enough.
+fn until_closed(written: std::io::Result<()>) -> Result<(), ArchiveError> {
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
     }
 }
 

@@ -57,6 +57,18 @@ pub enum FileError {
         /// What is wrong.
         words: String,
     },
+    /// There is no such directory here.
+    #[error(
+        "{root}, which {path} names in spec.directory.path, is no directory on this machine: is it mounted?",
+        root = .root.display(),
+        path = .path.display()
+    )]
+    NoDirectory {
+        /// The location's file.
+        path: PathBuf,
+        /// What it names.
+        root: PathBuf,
+    },
     /// No keys for the store.
     #[error(
         "no keys for the store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a file with both in \
@@ -155,6 +167,9 @@ impl LocationFile {
                 let sub_path = Some(described.sub_path.as_str()).filter(|path| !path.is_empty());
                 let root =
                     std::path::absolute(root).map_err(|source| FileError::Unreadable { path: root.clone(), source })?;
+                if !root.is_dir() {
+                    return Err(FileError::NoDirectory { path: self.path.clone(), root }.into());
+                }
                 Ok(Arc::new(DirectoryStore::new(&described.mount, root, sub_path)?))
             }
             (Some(_) | None, _, _) => Err(LocationError::NotUnderstood.into()),
@@ -328,6 +343,9 @@ mod tests {
         std::fs::write(&path, "spec: {directory: {mount: nfs, subPath: etcd, path: shelf}}").unwrap();
         std::fs::create_dir(dir.path().join("shelf")).unwrap();
         assert!(LocationFile::read(&path).unwrap().open(&NO_KEYS).await.is_ok());
+        std::fs::remove_dir(dir.path().join("shelf")).unwrap();
+        let error = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap_err();
+        assert!(error.to_string().contains("is it mounted?") && error.exit_code() == 4, "{error}");
     }
 
     #[test]

@@ -277,7 +277,8 @@ async fn known_cluster(
 ) -> Result<String, ArchiveError> {
     let page = first_page(store, ListRequest::under(format!("{cluster}/")), cancel).await?;
     if page.objects.is_empty() && page.prefixes.is_empty() {
-        let known = clusters(store, cancel).await?.join(", ");
+        let known = clusters(store, cancel).await?;
+        let known = if known.is_empty() { "nothing of any".to_owned() } else { known.join(", ") };
         return Err(ArchiveError::NoSuchCluster { place: store.describe(), wanted: cluster.to_owned(), known });
     }
     Ok(cluster.to_owned())

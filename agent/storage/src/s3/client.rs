@@ -373,11 +373,14 @@ fn check_credentials(credentials: Credentials) -> Result<SharedCredentialsProvid
     let Credentials { access_key_id, secret_access_key, session_token } = credentials;
     for (name, value) in [("AWS_ACCESS_KEY_ID", &access_key_id), ("AWS_SECRET_ACCESS_KEY", &secret_access_key)] {
         if value.is_empty() {
-            return Err(StoreError::CredentialsMissing { words: format!("{name} is empty in the Secret") });
+            return Err(StoreError::CredentialsMissing {
+                words: format!("{name} is empty in the Secret or file of keys"),
+            });
         }
         // The usual slip: `echo key | base64`. The id goes into a header, where it would fail with worse words.
         if value.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            let words = format!("{name} in the Secret contains white space or a line break; store it without");
+            let words =
+                format!("{name} in the Secret or file of keys contains white space or a line break; store it without");
             return Err(StoreError::InvalidConfiguration { words });
         }
     }

@@ -109,11 +109,11 @@ impl Told {
             }
 
             // versitygw answers an unknown key id with 404 and this code of its own.
-            ("InvalidAccessKeyId" | "InvalidClientTokenId" | "XAdminUserNotFound", _, _) => denied("AWS_ACCESS_KEY_ID in the Secret, and that spec.s3.endpoint is the right store"),
+            ("InvalidAccessKeyId" | "InvalidClientTokenId" | "XAdminUserNotFound", _, _) => denied("AWS_ACCESS_KEY_ID in the Secret or file of keys, and that spec.s3.endpoint is the right store"),
             ("SignatureDoesNotMatch", _, _) => {
-                denied("AWS_SECRET_ACCESS_KEY in the Secret, spec.s3.region, and that no proxy rewrites requests")
+                denied("AWS_SECRET_ACCESS_KEY in the Secret or file of keys, spec.s3.region, and that no proxy rewrites requests")
             }
-            ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _, _) => denied("AWS_SESSION_TOKEN in the Secret"),
+            ("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired", _, _) => denied("AWS_SESSION_TOKEN in the Secret or file of keys"),
             (
                 "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException"
                 | "InvalidRegion" | "AuthorizationQueryParametersError",
