@@ -35,6 +35,12 @@ stage "formatting" cargo fmt --all -- --check
 stage "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 stage "generated files are current" hack/generated.sh
 stage "charts" hack/charts.sh
+# Not among the packages of the toolchain, and minutes to build: where somebody has it, it is asked.
+if command -v cargo-deny > /dev/null; then
+  stage "licences and sources of dependencies" make -s deny
+else
+  echo "== licences and sources of dependencies: left out, cargo-deny is not installed (cargo install cargo-deny --locked)"
+fi
 must "static binaries" make -s dist
 stage "image archives are reproducible" hack/images.sh --check
 # Everything but the process tier, the S3 conformance suite against a real server included.
