@@ -369,7 +369,7 @@ fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
         (available["status"].clone(), available["reason"].clone())
     };
     assert_eq!(available(&bucket), (json!("True"), json!("ArchiveOrphaned")), "{:#}", object(&bucket));
-    // What is known is not told again; what is gone is forgotten.
+    // What is known is not told again; what is gone is forgotten. All of it before the next probe.
     let mut relist = |second: i64, pass: &str, orphans: i64| {
         bucket.newest_completion = Some(at(second));
         bucket.execution_unchanged_for = Duration::from_secs(60);
@@ -380,8 +380,8 @@ fn what_a_listing_leaves_over_is_done_by_the_next_at_once() {
         (told.iter().any(|event| event.reason == EventReason::ArchiveOrphaned), available(&bucket).1)
     };
     assert_eq!(relist(100, "p4", 2), (false, json!("ArchiveOrphaned")));
-    assert_eq!(relist(200, "p5", 0), (false, json!("Accepted")));
-    assert_eq!(relist(300, "p6", 1), (true, json!("ArchiveOrphaned")));
+    assert_eq!(relist(165, "p5", 0), (false, json!("Accepted")));
+    assert_eq!(relist(230, "p6", 1), (true, json!("ArchiveOrphaned")));
 }
 
 /// Of a bucket that was lost each listing reads every record and tells of some.
