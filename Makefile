@@ -57,6 +57,10 @@ e2e-masters: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## the tools on a mas
 	  LIFEBOAT_ETCD_LINE=$$line LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) hack/process-tier.sh masters_restore masters_reinitialize masters_killed masters_by_hand masters_coordinated || exit 1; \
 	done
 
+.PHONY: restore-matrix
+restore-matrix: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## restores with something going wrong at every step (about 20 minutes); writes docs/verification.md
+	LIFEBOAT_MATRIX=whole LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) hack/process-tier.sh restore_matrix
+
 .PHONY: test
 test: ## everything: lints, unit tests, storage against a real S3 server, the process tier; prints totals
 	@hack/test.sh

@@ -12,13 +12,13 @@ trap 'rm -rf "$logs"' EXIT
 
 # Built once, before anything runs beside it.
 cargo test -p lifeboat-testbed -p lifeboat-e2e --locked --no-run || exit 1
-# masters_killed runs a build that can be told to kill itself; what ships cannot.
+# masters_killed and restore_matrix run a build that can be told to kill itself; what ships cannot.
 cargo build -p lifeboat-agent --locked || exit 1
 
 programs=("$@")
 if [ ${#programs[@]} -eq 0 ]; then
   # The longest first, so that the lanes end together.
-  programs=(faults situations retention slow_store ownership masters_coordinated masters_killed masters_by_hand masters_reinitialize sick_etcd masters_restore scheduled_backup)
+  programs=(faults situations retention slow_store ownership restore_matrix masters_coordinated masters_killed masters_by_hand masters_reinitialize sick_etcd masters_restore scheduled_backup)
   for file in e2e/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${programs[*]} " == *" $name "* ]] || programs+=("$name")

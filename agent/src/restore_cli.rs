@@ -5,9 +5,14 @@
 //! etcd's data volume, and a cache of how the location is reached; what is done to the master, the executor does. Exit codes:
 //! 0 done or shown, 1 failed or rolled back, 2 usage, 3 it goes on and is not waited for, 4 refused and nothing changed.
 
+mod cleanup;
 mod code;
+mod decide;
 mod executor;
+#[cfg(test)]
+mod fixture;
 mod follow;
+mod hand;
 mod humans;
 mod join;
 mod keys;
@@ -42,6 +47,10 @@ pub enum RestoreCommand {
     Cancel(wish::WishArguments),
     /// Go on with a restore that holds before its release; say it on every master.
     Release(wish::WishArguments),
+    /// End a restore that is in doubt because the location does not come back.
+    Decide(decide::DecideArguments),
+    /// Show or remove what restores that are over keep on this master: the old data.
+    Cleanup(cleanup::CleanupArguments),
     /// Carry out what is sealed on this master; `start` and `join` run it by themselves.
     #[command(hide = true)]
     Run(executor::RunArguments),
@@ -129,6 +138,8 @@ pub async fn run_restore_command(
         RestoreCommand::Status(arguments) => status::run(arguments, out).await,
         RestoreCommand::Cancel(arguments) => wish::run(arguments, humans::CANCEL, out).await,
         RestoreCommand::Release(arguments) => wish::run(arguments, humans::RELEASE, out).await,
+        RestoreCommand::Decide(arguments) => decide::run(arguments, out).await,
+        RestoreCommand::Cleanup(arguments) => cleanup::run(arguments, out).await,
         RestoreCommand::Run(arguments) => executor::run(arguments, cancel).await,
     }
 }

@@ -4,110 +4,16 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use lifeboat_e2e::masters::{Build, LIFEBOAT, Masters, Said, line_or};
-use lifeboat_e2e::wait::eventually;
+use anyhow::{Context, Result, ensure};
+use lifeboat_e2e::masters::{Build, LIFEBOAT, Masters, line_or};
+use lifeboat_e2e::restores::{DIRECTORY, ENDS, LOCATION, Ordered, Restores};
 use lifeboat_testbed::{EtcdLine, Node, Options};
 use serde_json::{Value, json};
 
-const DIRECTORY: &str = "/var/lib/lifeboat";
-const LOCATION: &str = "/var/lib/lifeboat/offsite.yaml";
 /// Revisions by which a restore goes beyond the highest seen.
 const BUMP: i64 = 1_000_000_000;
-/// Within which a restore of a small cluster ends, whatever becomes of it.
-const ENDS: Duration = Duration::from_secs(240);
 
-/// Describes the location to every master.
-fn describe_location(masters: &Masters) -> Result<()> {
-    let s3 = masters.bed.s3();
-    let text = json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdBackupLocation", "metadata": {"name": "offsite"},
-        "spec": {"s3": {"bucket": "backups", "prefix": "restores", "region": s3.region, "endpoint": s3.endpoint,
-            "forcePathStyle": true, "credentialsFile": "keys", "caBundleFile": "store.crt"}}});
-    for node in masters.nodes() {
-        std::fs::write(node.path(LOCATION), text.to_string())?;
-        let keys = format!("AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}\n", s3.access_key, s3.secret_key);
-        std::fs::write(node.path(DIRECTORY).join("keys"), keys)?;
-        std::fs::write(node.path(DIRECTORY).join("store.crt"), &s3.ca_pem)?;
-    }
-    Ok(())
-}
-
-struct Restore<'m> {
-    masters: &'m Masters,
-    backup: String,
-    sha256: String,
-}
-
-impl Restore<'_> {
-    async fn start(&self, node: &Node, more: &[&str]) -> Result<Said> {
-        let args = ["restore", "start", &self.backup, "--location", LOCATION, "--trust", &self.sha256];
-        self.masters.run_program(node, LIFEBOAT, &[&args[..], more].concat()).await
-    }
-
-    /// The plan, approved as it is shown.
-    async fn order(&self, node: &Node) -> Result<Ordered> {
-        let plan = self.start(node, &["-o", "json"]).await?.done()?.json()?;
-        let code = plan["approvalCode"].as_str().context("no code")?;
-        let said = self.start(node, &["--approve", code, "--detach"]).await?.done()?;
-        let word = |before: &str| said.out.split(before).nth(1).and_then(|rest| rest.split_whitespace().next());
-        Ok(Ordered {
-            plan: plan.clone(),
-            id: word("restore ").context("no id")?.to_owned(),
-            code: word("--code ").with_context(|| said.out.clone())?.to_owned(),
-        })
-    }
-
-    async fn join(&self, node: &Node, code: &str) -> Result<Said> {
-        let args = ["restore", "join", "--location", LOCATION, "--detach", "--code", code];
-        self.masters.run_program(node, LIFEBOAT, &args).await
-    }
-
-    async fn standing(&self, node: &Node, id: &str) -> Result<Value> {
-        let args = ["restore", "status", "-o", "json"];
-        let said = self.masters.run_program(node, LIFEBOAT, &args).await?.done()?.json()?;
-        let all = said.as_array().context("no list")?;
-        all.iter().find(|one| one["restoreId"] == id).cloned().with_context(|| format!("{said:#}"))
-    }
-
-    /// Waits until a restore has this outcome on every master.
-    async fn wait_for(&self, id: &str, outcome: &str) -> Result<()> {
-        for node in self.masters.nodes() {
-            let what = format!("{outcome} on {}", node.name);
-            let waited = eventually(&what, ENDS, async || {
-                let standing = self.standing(node, id).await?;
-                match standing["outcome"].as_str() {
-                    Some(found) if found == outcome => Ok(Some(())),
-                    Some(_) | None => bail!("{standing:#}"),
-                }
-            });
-            waited.await.with_context(|| self.log(node, id))?;
-        }
-        Ok(())
-    }
-
-    fn log(&self, node: &Node, id: &str) -> String {
-        let path = node.path("/var/lib/etcd/lifeboat").join(id).join("executor.log");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
-    }
-}
-
-struct Ordered {
-    plan: Value,
-    id: String,
-    code: String,
-}
-
-async fn back_up(masters: &Masters) -> Result<Restore<'_>> {
-    describe_location(masters)?;
-    let first = &masters.nodes()[0];
-    let report = masters.run(first, &["etcd", "backup", "--location", LOCATION, "-o", "json"]).await?.done()?.json()?;
-    let text = |name: &str| report[name].as_str().map(str::to_owned).with_context(|| format!("{report:#}"));
-    Ok(Restore { masters, backup: text("backupId")?, sha256: text("sha256")? })
-}
-
-async fn refusals(restore: &Restore<'_>) -> Result<()> {
+async fn refusals(restore: &Restores<'_>) -> Result<()> {
     let node = &restore.masters.nodes()[1];
     let masters = restore.masters;
     let run = async |args: &[&str]| masters.run_program(node, LIFEBOAT, args).await;
@@ -124,19 +30,20 @@ async fn refusals(restore: &Restore<'_>) -> Result<()> {
 }
 
 /// All masters go back together; revisions go on above everything ever served.
-async fn all_new(restore: &Restore<'_>) -> Result<()> {
+async fn all_new(restore: &Restores<'_>) -> Result<()> {
     let masters = restore.masters;
     let [first, others @ ..] = masters.nodes() else { unreachable!("three masters") };
     masters.create("after").await?;
     let before = masters.see_equal().await?;
     let highest = masters.told(first).await?.revision;
-    let Ordered { plan, id, code } = restore.order(first).await?;
+    let Ordered { plan, id, code } = restore.order(first, &[]).await?;
     ensure!(plan["lostRevisions"].as_i64() > Some(0) && plan["blockers"] == json!([]), "{plan:#}");
     let begun = Instant::now();
     for node in others {
         restore.join(node, &code).await?.done()?;
     }
-    restore.wait_for(&id, "Committed").await?;
+    let all: Vec<&Node> = masters.nodes().iter().collect();
+    ensure!(restore.wait_ended(&all, &id, ENDS).await?.0 == "Committed");
     println!("restored in {:.1} s", begun.elapsed().as_secs_f32());
     let after = masters.see_equal().await?;
     ensure!(after != before, "the old cluster still runs");
@@ -157,12 +64,12 @@ async fn all_new(restore: &Restore<'_>) -> Result<()> {
 }
 
 /// Executors are killed again and again, each started anew by the command that people would type: the end is the same.
-async fn killed_again_and_again(restore: &Restore<'_>) -> Result<()> {
+async fn killed_again_and_again(restore: &Restores<'_>) -> Result<()> {
     let masters = restore.masters;
     let [first, others @ ..] = masters.nodes() else { unreachable!("three masters") };
     masters.create("doomed").await?;
     let before = masters.see_equal().await?;
-    let Ordered { id, code, .. } = restore.order(first).await?;
+    let Ordered { id, code, .. } = restore.order(first, &[]).await?;
     for node in others {
         restore.join(node, &code).await?.done()?;
     }
@@ -193,7 +100,8 @@ async fn killed_again_and_again(restore: &Restore<'_>) -> Result<()> {
     }
     println!("{kills} kills: {seen:?}");
     ensure!(kills >= 6, "only {seen:?}");
-    restore.wait_for(&id, "Committed").await?;
+    let all: Vec<&Node> = masters.nodes().iter().collect();
+    ensure!(restore.wait_ended(&all, &id, ENDS).await?.0 == "Committed");
     ensure!(masters.see_equal().await? != before, "the old cluster still runs");
     masters.bed.api_ready(Duration::from_secs(60)).await?;
     ensure!(masters.created().await? == ["before"], "{:?}", masters.created().await?);
@@ -201,32 +109,19 @@ async fn killed_again_and_again(restore: &Restore<'_>) -> Result<()> {
 }
 
 /// Called off while a master is missing: the others put everything back, and nobody noticed.
-async fn cancelled(restore: &Restore<'_>) -> Result<()> {
+async fn cancelled(restore: &Restores<'_>) -> Result<()> {
     let masters = restore.masters;
     let [first, second, _] = masters.nodes() else { unreachable!("three masters") };
     masters.create("kept").await?;
     let before = masters.see_equal().await?;
-    let Ordered { id, code, .. } = restore.order(first).await?;
+    let Ordered { id, code, .. } = restore.order(first, &[]).await?;
     restore.join(second, &code).await?.done()?;
-    eventually("both to have staged", ENDS, async || {
-        for node in [first, second] {
-            let standing = restore.standing(node, &id).await?;
-            ensure!(standing["phase"].as_str().is_some_and(|phase| phase.starts_with("staged")), "{standing:#}");
-        }
-        Ok(Some(()))
-    })
-    .await
-    .with_context(|| restore.log(first, &id))?;
-    masters.run_program(second, LIFEBOAT, &["restore", "cancel"]).await?.done()?;
     for node in [first, second] {
-        eventually(&format!("{} to give up", node.name), ENDS, async || {
-            let standing = restore.standing(node, &id).await?;
-            ensure!(standing["outcome"] == "RolledBack", "{standing:#}");
-            Ok(Some(()))
-        })
-        .await
-        .with_context(|| restore.log(node, &id))?;
+        let is_staged = |standing: &Value| standing["phase"].as_str().is_some_and(|phase| phase.starts_with("staged"));
+        restore.wait_until(node, &id, "staged data", ENDS, is_staged).await?;
     }
+    masters.run_program(second, LIFEBOAT, &["restore", "cancel"]).await?.done()?;
+    ensure!(restore.wait_ended(&[first, second], &id, ENDS).await?.0 == "RolledBack");
     ensure!(masters.see_equal().await? == before, "another cluster");
     ensure!(masters.created().await? == ["before", "kept"]);
     Ok(())
@@ -238,7 +133,7 @@ async fn three_masters_go_back_together_by_one_command_each() -> Result<()> {
     let options = Options { etcd_line: line, api_servers: 3, ..Options::named("coordinated") };
     let masters = Masters::start_on(options, Build::Release).await?;
     masters.create("before").await?;
-    let restore = back_up(&masters).await?;
+    let restore = Restores::back_up(&masters).await?;
     refusals(&restore).await.context("refusals")?;
     all_new(&restore).await.context("all new")?;
     cancelled(&restore).await.context("cancelled")?;

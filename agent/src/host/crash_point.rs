@@ -1,7 +1,7 @@
 //! Places where a test kills this process, to prove that a power cut there does no harm. Nothing in a release build.
 //!
-//! `LIFEBOAT_CRASH_FILE` names a file that holds names of points, one a line. The process kills itself where the first of
-//! them is met; that line is gone then, so that the next run gets on, to the next point.
+//! `LIFEBOAT_CRASH_FILE` names a file that holds names of points, one a line. The process kills itself where one of them is
+//! met; that line is gone then, so that the next run gets on, to the next point.
 
 /// Steps of everything destructive, in the order they are met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,11 @@ pub enum CrashPoint {
 pub fn crash_point(point: impl std::fmt::Debug) {
     let Some(file) = std::env::var_os("LIFEBOAT_CRASH_FILE") else { return };
     let wanted = std::fs::read_to_string(&file).unwrap_or_default();
-    let (first, rest) = wanted.split_once('\n').unwrap_or((&wanted, ""));
-    if first.trim() == format!("{point:?}") {
+    let here = format!("{point:?}");
+    let mut left: Vec<&str> = wanted.lines().collect();
+    if let Some(at) = left.iter().position(|line| line.trim() == here) {
+        left.remove(at);
+        let rest = left.join("\n");
         let _ = if rest.is_empty() { std::fs::remove_file(&file) } else { std::fs::write(&file, rest) };
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         // The signal ends every thread; this one must not get further before it does.

@@ -243,10 +243,10 @@ impl Machine for StaticPods {
     }
 
     async fn carry(&mut self, effect: Effect, journal: &Ledger, stop: &CancellationToken) -> Carried {
-        crash_point(Moment::Before(effect));
+        crash_point(format_args!("Before({effect:?})"));
         let carried = self.carry_out(effect, journal.inodes, stop).await;
         if carried.is_ok() {
-            crash_point(Moment::After(effect));
+            crash_point(format_args!("After({effect:?})"));
         }
         carried
     }
@@ -255,14 +255,6 @@ impl Machine for StaticPods {
         let asked = self.order.lost.iter().map(|member| answers(&member.peer_url));
         futures::future::join_all(asked).await.into_iter().any(|answers| answers)
     }
-}
-
-/// Where a test kills the executor.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(not(debug_assertions), expect(dead_code, reason = "a release is never told to kill itself"))]
-enum Moment {
-    Before(Effect),
-    After(Effect),
 }
 
 impl StaticPods {

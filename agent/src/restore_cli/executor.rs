@@ -57,7 +57,7 @@ pub async fn run(arguments: RunArguments, cancel: &CancellationToken) -> Result<
     let store = location.open(&StoreKeys::none()).await?;
     let sealed = directory.read(&site.name)?;
     let machine = machine(&site, &sealed, Arc::clone(&store), &reach).await?;
-    let humans = HostHumans::of(directory.root());
+    let humans = HostHumans::of(&directory, sealed.clone(), site.name.clone());
     let executor = Executor::open(&site.lifeboat(), &id, &site.name, store, (machine, humans))?;
     hold_after_a_boot(&site, &directory, executor.phase())?;
     notify_ready();

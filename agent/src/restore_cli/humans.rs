@@ -5,17 +5,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use lifeboat_crds::NodeName;
 use lifeboat_crds::journal::Record;
-use lifeboat_executor::{Humans, MachineError, Told};
+use lifeboat_executor::{Humans, MachineError, RestoreDirectory, Sealed, Told};
+use lifeboat_protocol::hand::{Judgement, Word};
 use lifeboat_protocol::observed::Wishes;
 use serde::{Deserialize, Serialize};
 
+use super::hand::Brought;
+use crate::host::crash_point::crash_point;
 use crate::host::crashsafe;
 
 /// Name of the wish to call it off.
 pub const CANCEL: &str = "wish-cancel";
 /// Name of the wish to go on.
 pub const RELEASE: &str = "wish-release";
+/// Name of the wish to have the journal.
+pub const SURRENDER: &str = "wish-surrender";
 /// What the executor told last.
 const PROGRESS: &str = "progress.json";
 
@@ -43,13 +49,24 @@ impl Progress {
 #[derive(Debug)]
 pub struct HostHumans {
     root: PathBuf,
+    sealed: Sealed,
+    node: NodeName,
     progress: Progress,
 }
 
 impl HostHumans {
     /// Those who look into a restore's directory.
-    pub fn of(root: &Path) -> Self {
-        Self { root: root.to_owned(), progress: Progress::default() }
+    pub fn of(directory: &RestoreDirectory, sealed: Sealed, node: NodeName) -> Self {
+        Self { root: directory.root().to_owned(), sealed, node, progress: Progress::default() }
+    }
+
+    fn word(&self) -> Result<Option<Word>, MachineError> {
+        let own = (&self.node, self.root.join("journal"));
+        let judged = Brought::of(&self.root).judgement(&self.sealed, (own.0, &own.1));
+        match judged.map_err(|error| MachineError { words: error.to_string(), is_permanent: false })? {
+            Some(Judgement::Tell(word)) => Ok(Some(word)),
+            Some(Judgement::Missing(_) | Judgement::NotSurrendered(_) | Judgement::Contradiction) | None => Ok(None),
+        }
     }
 
     fn wishes_for(&self, name: &str) -> Result<bool, MachineError> {
@@ -58,6 +75,10 @@ impl HostHumans {
             words: format!("{} cannot be looked for: {error}", path.display()),
             is_permanent: false,
         })
+    }
+
+    fn answer(&self, wish: &str) {
+        let _ = std::fs::remove_file(self.root.join(wish));
     }
 
     fn write(&mut self) {
@@ -74,8 +95,8 @@ impl Humans for HostHumans {
         Ok(Wishes {
             cancel: self.wishes_for(CANCEL)?,
             release: self.wishes_for(RELEASE)?,
-            surrender: false,
-            hand: None,
+            surrender: self.wishes_for(SURRENDER)?,
+            hand: self.word()?,
         })
     }
 
@@ -93,8 +114,17 @@ impl Humans for HostHumans {
             }
             Told::Recorded(record) => {
                 tracing::info!(?record, "recorded");
-                if matches!(record, Record::ReleaseGranted) {
-                    let _ = std::fs::remove_file(self.root.join(RELEASE));
+                crash_point(format_args!("Recorded({record:?})"));
+                match record {
+                    Record::ReleaseGranted => self.answer(RELEASE),
+                    Record::Surrendered => self.answer(SURRENDER),
+                    Record::Resumed => {
+                        self.answer(SURRENDER);
+                        if let Err(error) = Brought::of(&self.root).forget() {
+                            tracing::warn!(%error, "what was brought by hand is still there");
+                        }
+                    }
+                    _ => {}
                 }
             }
             Told::Ignored(words) => tracing::warn!("not believed: {words}"),
@@ -114,20 +144,22 @@ pub fn wish(root: &Path, name: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_wish_is_seen_until_it_is_granted_and_what_is_told_can_be_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut humans = HostHumans::of(dir.path());
+    #[tokio::test]
+    async fn a_wish_is_seen_until_it_is_granted_and_what_is_told_can_be_read() {
+        let home = tempfile::tempdir().unwrap();
+        let master = crate::restore_cli::fixture::masters(home.path()).await.swap_remove(0);
+        let dir = master.directory.root().to_owned();
+        let mut humans = HostHumans::of(&master.directory, master.sealed, master.name);
         assert_eq!(humans.wishes().unwrap(), Wishes::default());
-        wish(dir.path(), RELEASE).unwrap();
+        wish(&dir, RELEASE).unwrap();
         assert!(humans.wishes().unwrap().release);
         humans.tell(Told::Recorded(&Record::ReleaseGranted));
         assert!(!humans.wishes().unwrap().release);
         humans.tell(Told::Doing("waits"));
         humans.tell(Told::Trouble("no room"));
-        let told = Progress::read(dir.path()).unwrap();
+        let told = Progress::read(&dir).unwrap();
         assert_eq!((told.doing.as_str(), told.trouble.as_deref()), ("waits", Some("no room")));
         humans.tell(Told::Doing("goes on"));
-        assert_eq!(Progress::read(dir.path()).unwrap().trouble, None);
+        assert_eq!(Progress::read(&dir).unwrap().trouble, None);
     }
 }

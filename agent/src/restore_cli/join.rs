@@ -57,7 +57,7 @@ pub async fn run(
     let JoinArguments { code, place, unlock, detach, site } = arguments;
     let site = find_site(site).await?;
     let location = LocationFile::read(place.location())?;
-    let open = standings(&site)?.into_iter().find(|standing| standing.outcome.is_none());
+    let open = standings(&site)?.into_iter().find(|standing| standing.outcome.is_none() || standing.owes);
     let id = if let Some(standing) = open {
         standing.restore_id
     } else {

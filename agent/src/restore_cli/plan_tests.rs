@@ -31,7 +31,7 @@ fn choices() -> Choices {
     }
 }
 
-fn planned(change: impl FnOnce(&mut Choices, &mut Manifest, &mut bool)) -> Plan {
+pub fn planned(change: impl FnOnce(&mut Choices, &mut Manifest, &mut bool)) -> Plan {
     let (mut choices, mut manifest, mut is_signed) = (choices(), manifest(), true);
     change(&mut choices, &mut manifest, &mut is_signed);
     let facts = Facts {

@@ -36,6 +36,11 @@ impl Reach {
         path.exists().then_some(path)
     }
 
+    /// Whether it is there: until everything about the restore is done.
+    pub fn is_kept(&self) -> bool {
+        self.root.exists()
+    }
+
     /// Makes the copy.
     ///
     /// # Errors

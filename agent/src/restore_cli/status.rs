@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::RestoreCliError;
 use super::humans::Progress;
 use super::launch::is_running;
+use super::reach::Reach;
 use super::site::{Site, SiteArguments, find_site};
 use crate::node_cli::{Format, print};
 
@@ -48,6 +49,8 @@ pub struct Standing {
     pub progress: Option<Progress>,
     /// Whether an executor works on it.
     pub is_running: bool,
+    /// It has ended here, and its executor has yet to say so in the location.
+    pub owes: bool,
     /// Waits for `lifeboat restore release`.
     pub holds_before_release: bool,
     /// The backup.
@@ -66,7 +69,7 @@ pub async fn run(arguments: StatusArguments, out: &mut (dyn Write + Send)) -> Re
     let all = standings(&site)?;
     let mut words = String::new();
     for standing in &all {
-        let Standing { restore_id, phase, why, progress, is_running, backup_id, members, outcome, .. } = standing;
+        let Standing { restore_id, phase, why, progress, is_running, backup_id, members, outcome, owes, .. } = standing;
         let _ = writeln!(words, "restore {restore_id}: {phase}");
         if let Some(backup) = backup_id {
             let _ = writeln!(words, "  backup:  {backup}");
@@ -81,8 +84,13 @@ pub async fn run(arguments: StatusArguments, out: &mut (dyn Write + Send)) -> Re
         if let Some(why) = why {
             let _ = writeln!(words, "  why:     {why}");
         }
-        if outcome.is_none() && !is_running {
-            words.push_str("  NO EXECUTOR RUNS: start it again with `lifeboat restore join`\n");
+        match (outcome.is_none(), owes, is_running) {
+            (true, _, false) => words.push_str("  NO EXECUTOR RUNS: start it again with `lifeboat restore join`\n"),
+            (false, true, false) => words.push_str(
+                "  NO EXECUTOR RUNS to tell the others that it ended here: start it again with `lifeboat restore join`\n",
+            ),
+            (false, true, true) => words.push_str("  the others do not know of it yet: the location has not taken it\n"),
+            (true, _, true) | (false, false, _) => {}
         }
     }
     if all.is_empty() {
@@ -96,7 +104,31 @@ pub async fn run(arguments: StatusArguments, out: &mut (dyn Write + Send)) -> Re
 /// # Errors
 /// Something cannot be read.
 pub fn standings(site: &Site) -> Result<Vec<Standing>, RestoreCliError> {
-    find_restores(&site.lifeboat())?.iter().map(|(id, directory)| standing_of(directory, id)).collect()
+    let here = find_restores(&site.lifeboat())?;
+    let standings = here.iter().map(|(id, directory)| {
+        let standing = standing_of(directory, id)?;
+        let owes = standing.outcome.is_some() && Reach::of(&site.node.state_dir, id).is_kept();
+        Ok(Standing { owes, ..standing })
+    });
+    standings.collect()
+}
+
+/// The one restore that is under way on this master.
+///
+/// # Errors
+/// There is none, or more than one and it was not said which.
+pub fn only_open(site: &Site, wanted: Option<&RestoreId>) -> Result<Standing, RestoreCliError> {
+    let mut open: Vec<Standing> = standings(site)?
+        .into_iter()
+        .filter(|standing| standing.outcome.is_none() && wanted.is_none_or(|id| *id == standing.restore_id))
+        .collect();
+    match (open.pop(), open.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => Err(RestoreCliError::Refused("no such restore is under way on this master".to_owned())),
+        (Some(_), false) => {
+            Err(RestoreCliError::Refused("several restores are under way here: say which with --restore".to_owned()))
+        }
+    }
 }
 
 /// How one restore stands.
@@ -139,6 +171,7 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
         outage_seconds,
         progress: Progress::read(directory.root()),
         is_running: is_running(directory)?,
+        owes: false,
         holds_before_release: order.as_ref().is_some_and(|order| order.hold_before_release),
         backup_id: order.as_ref().map(|order| order.backup.backup_id.to_string()),
         members: order

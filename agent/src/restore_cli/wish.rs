@@ -7,7 +7,7 @@ use lifeboat_crds::order::RestoreId;
 use super::RestoreCliError;
 use super::humans::{self, RELEASE};
 use super::site::{SiteArguments, find_site};
-use super::status::{Standing, standings};
+use super::status::only_open;
 
 /// Flags of `restore cancel` and `restore release`.
 #[derive(Debug, clap::Args)]
@@ -27,19 +27,7 @@ pub struct WishArguments {
 pub async fn run(arguments: WishArguments, name: &str, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
     let WishArguments { restore, site } = arguments;
     let site = find_site(site).await?;
-    let open: Vec<Standing> = standings(&site)?
-        .into_iter()
-        .filter(|standing| standing.outcome.is_none() && restore.as_ref().is_none_or(|id| *id == standing.restore_id))
-        .collect();
-    let standing = match open.as_slice() {
-        [only] => only,
-        [] => return Err(RestoreCliError::Refused("no such restore is under way on this master".to_owned())),
-        [_, _, ..] => {
-            return Err(RestoreCliError::Refused(
-                "several restores are under way here: say which with --restore".to_owned(),
-            ));
-        }
-    };
+    let standing = only_open(&site, restore.as_ref())?;
     if name == RELEASE && !standing.holds_before_release {
         return Err(RestoreCliError::Refused("this restore does not hold before its release".to_owned()));
     }
