@@ -1,7 +1,8 @@
-use lifeboat_crds::order::{OrderedBackup, OrderedMember, OrderedRequest, OrderedSafety, OrderedTimeouts};
-use lifeboat_crds::restore::RestartKubelets;
-
 use super::*;
+use draft::{approved, master};
+
+#[path = "../tests/world/draft.rs"]
+mod draft;
 
 fn id(name: &str) -> RestoreId {
     RestoreId::new("ns", name, 1, "ab")
@@ -11,57 +12,8 @@ fn digest(digit: &str) -> OrderDigest {
     digit.repeat(64).parse().unwrap()
 }
 
-fn master(name: &str) -> OrderedMember {
-    OrderedMember {
-        node_name: name.into(),
-        name: name.to_owned(),
-        peer_url: format!("https://{name}:2380"),
-        version: "3.6.16".to_owned(),
-    }
-}
-
 fn order() -> Order {
-    let request = OrderedRequest {
-        namespace: "ns".to_owned(),
-        name: "a".to_owned(),
-        attempt: 1,
-        nonce: "n".to_owned(),
-        approval_code: String::new(),
-    };
-    let backup = OrderedBackup {
-        backup_id: "20261124-020304-0123abcd".parse().unwrap(),
-        cluster: "uid".to_owned(),
-        sha256: "ab".to_owned(),
-        content_hash: "cd".to_owned(),
-        revision: 7,
-    };
-    approved(Order {
-        restore_id: id("a"),
-        request,
-        cluster: "uid".to_owned(),
-        old_cluster_id: EtcdClusterId(1),
-        members: vec![master("m0"), master("m1")],
-        lost: vec![master("m2")],
-        lost_quorum_acknowledged: false,
-        backup,
-        token: "t".to_owned(),
-        bump_to: 100,
-        author: "m0".into(),
-        safety: OrderedSafety::Required,
-        hold_before_release: false,
-        restart_kubelets: RestartKubelets::None,
-        timeouts: OrderedTimeouts { stage_seconds: 3600, outage_seconds: 900 },
-        notices: vec![],
-        loopback_api_servers: false,
-        coordination: "uid/".to_owned(),
-        sealed_keys: Default::default(),
-        time: "2026-11-24T02:03:04Z".parse().unwrap(),
-    })
-}
-
-fn approved(mut order: Order) -> Order {
-    order.request.approval_code = order.approval_terms().code().unwrap();
-    order
+    draft::order(&["m0", "m1"], &["m2"])
 }
 
 /// What a node sees of an order that it may seal.

@@ -1,13 +1,11 @@
 //! What is fixed while a world lives.
 
 use lifeboat_crds::journal::Inodes;
-use lifeboat_crds::order::{
-    EtcdClusterId, Order, OrderDigest, OrderedBackup, OrderedMember, OrderedRequest, OrderedSafety, OrderedTimeouts,
-    RestoreId,
-};
-use lifeboat_crds::restore::RestartKubelets;
+use lifeboat_crds::order::{EtcdClusterId, Order, OrderDigest, OrderedMember};
 use lifeboat_protocol::Terms;
 use std::time::Duration;
+
+use super::draft;
 
 /// Masters of the cluster, lost ones included.
 pub const NODES: usize = 3;
@@ -43,48 +41,9 @@ pub fn digest(draft: u8) -> OrderDigest {
 }
 
 fn order(members: usize) -> Order {
-    let master = |index: usize| OrderedMember {
-        node_name: format!("m{index}").as_str().into(),
-        name: format!("m{index}"),
-        peer_url: format!("https://m{index}:2380"),
-        version: "3.6.16".to_owned(),
-    };
-    let mut order = Order {
-        restore_id: RestoreId::new("lifeboat", "model", 1, "ab"),
-        request: OrderedRequest {
-            namespace: "lifeboat".to_owned(),
-            name: "model".to_owned(),
-            attempt: 1,
-            nonce: "n".to_owned(),
-            approval_code: String::new(),
-        },
-        cluster: "uid".to_owned(),
-        old_cluster_id: OLD_CLUSTER,
-        members: (0..members).map(master).collect(),
-        lost: (members..NODES).map(master).collect(),
-        lost_quorum_acknowledged: true,
-        backup: OrderedBackup {
-            backup_id: "20261124-020304-0123abcd".parse().unwrap(),
-            cluster: "uid".to_owned(),
-            sha256: "ab".to_owned(),
-            content_hash: "cd".to_owned(),
-            revision: 7,
-        },
-        token: "t".to_owned(),
-        bump_to: BUMP_TO,
-        author: "m0".into(),
-        safety: OrderedSafety::Required,
-        hold_before_release: false,
-        restart_kubelets: RestartKubelets::None,
-        timeouts: OrderedTimeouts { stage_seconds: 3600, outage_seconds: 900 },
-        notices: vec![],
-        loopback_api_servers: false,
-        coordination: "uid/".to_owned(),
-        sealed_keys: Default::default(),
-        time: "2026-11-24T02:03:04Z".parse().unwrap(),
-    };
-    order.request.approval_code = order.approval_terms().code().unwrap();
-    order
+    let (members, lost) = ["m0", "m1", "m2"].split_at(members);
+    let order = draft::order(members, lost);
+    Order { old_cluster_id: OLD_CLUSTER, bump_to: BUMP_TO, lost_quorum_acknowledged: true, ..order }
 }
 
 impl Setting {

@@ -7,6 +7,7 @@ pub mod broken;
 pub mod calm;
 pub mod check;
 pub mod cluster;
+pub mod draft;
 pub mod executor;
 pub mod explore;
 pub mod fault;
