@@ -136,6 +136,8 @@ pub fn only_open(site: &Site, wanted: Option<&RestoreId>) -> Result<Standing, Re
 /// # Errors
 /// Its journal cannot be read.
 pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Standing, RestoreCliError> {
+    // Before the journal: one that ends in this moment must not look like one that died.
+    let is_running = is_running(directory)?;
     let order = directory.read_order_alone().ok();
     let mut outage_seconds = None;
     let (phase, outcome, why) = match read_journal(&directory.journal())? {
@@ -170,7 +172,7 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
         why,
         outage_seconds,
         progress: Progress::read(directory.root()),
-        is_running: is_running(directory)?,
+        is_running,
         owes: false,
         holds_before_release: order.as_ref().is_some_and(|order| order.hold_before_release),
         backup_id: order.as_ref().map(|order| order.backup.backup_id.to_string()),
