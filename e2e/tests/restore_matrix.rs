@@ -140,7 +140,8 @@ impl<'m> Matrix<'m> {
                 let is_open = standing["outcome"].is_null() || standing["owes"] == true;
                 is_over &= !is_open && standing["isRunning"] == false;
                 if is_open && standing["isRunning"] == false {
-                    self.restores.join(node, &ordered.code).await?.done()?;
+                    // Refused where it has just ended: the next look tells, and the limit whatever else it may be.
+                    self.restores.join(node, &ordered.code).await?;
                 }
             }
             if is_over {
@@ -341,7 +342,7 @@ impl<'m> Matrix<'m> {
             for node in nodes {
                 let standing = self.restores.standing(node, &ordered.id).await?;
                 if standing["isRunning"] == false && standing["outcome"].is_null() {
-                    self.restores.join(node, &ordered.code).await?.done()?;
+                    self.restores.join(node, &ordered.code).await?;
                 }
                 is_back &= node.pod_pid("etcd").is_some() && node.pod_pid("kube-apiserver").is_some();
             }
