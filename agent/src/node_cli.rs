@@ -1,10 +1,10 @@
 //! `lifeboat etcd …` and `lifeboat etcd-pod install|uninstall`: the administrator's tools on a master. No API server, no
 //! operator.
 //!
-//! Reads the host and its etcd and leaves files in etcd's data volume, which etcd's supervisor obeys. Two change more:
-//! `restore --perform` puts restored data in the place of the old, with etcd stopped by whoever calls; `etcd-pod` changes
-//! etcd's manifest. Nothing is started or stopped here. Exit codes: 0 done, 1 failed, 2 usage, 3 timed out but work goes on,
-//! 4 refused and nothing changed.
+//! Reads the host and its etcd and leaves files in etcd's data volume, which etcd's supervisor or Kublr's own pod obeys. Two change
+//! more: `restore --perform` puts restored data in the place of the old, with etcd stopped by whoever calls; `etcd-pod` changes
+//! etcd's manifest. Nothing is started or stopped here but by the kubelet that follows it. Exit codes: 0 done, 1 failed, 2 usage,
+//! 3 timed out but work goes on, 4 refused and nothing changed.
 
 mod backup;
 mod node;

@@ -11,6 +11,7 @@ pub mod fill;
 pub mod kstatus;
 pub mod manifests;
 pub mod masters;
+pub mod pages;
 pub mod restores;
 pub mod runs;
 pub mod schema;

@@ -122,7 +122,8 @@ impl Masters {
     pub async fn start_on(options: Options, build: Build) -> Result<Self> {
         let program = build.program()?;
         // What people call their own there.
-        let node_dirs = ["/root", "/var/backups"].map(PathBuf::from).to_vec();
+        let own = ["/root", "/var/backups"].map(PathBuf::from);
+        let node_dirs = own.into_iter().chain(options.node_dirs.iter().cloned()).collect();
         let bed = Testbed::start(Options { node_dirs, ..options }).await?;
         for node in bed.nodes() {
             let bin = node.path("/opt/lifeboat/bin");
@@ -192,6 +193,14 @@ impl Masters {
         let mut all = vec!["etcd", "restore", "--manifest-dir", MANIFESTS_OFF];
         all.extend(args);
         self.run(node, &all).await
+    }
+
+    /// As [`Self::restore`], by a build that kills itself where [`Self::crash_at`] says; then the exit code is -1.
+    pub async fn restore_until_crash(&self, node: &Node, args: &[&str]) -> Result<Said> {
+        let crash = format!("LIFEBOAT_CRASH_FILE={CRASH_FILE}");
+        let mut all = vec![&crash, LIFEBOAT, "etcd", "restore", "--manifest-dir", MANIFESTS_OFF];
+        all.extend(args);
+        self.run_program(node, "env", &all).await
     }
 
     /// Runs a program on a master.
@@ -353,12 +362,12 @@ impl Masters {
         std::fs::metadata(node.pod_log("etcd")).map(|metadata| metadata.len()).unwrap_or_default()
     }
 
-    /// Has the supervisor of a master kill itself at these steps, one after the other.
+    /// Has the supervisor of a master, or its tool, kill itself at these steps, one after the other.
     pub fn crash_at(&self, node: &Node, points: &[&str]) -> Result<()> {
         Ok(std::fs::write(node.path(CRASH_FILE), points.join("\n") + "\n")?)
     }
 
-    /// Steps at which the supervisor of a master has yet to kill itself.
+    /// Steps at which they have yet to kill themselves.
     pub fn crashes_left(&self, node: &Node) -> Vec<String> {
         let text = std::fs::read_to_string(node.path(CRASH_FILE)).unwrap_or_default();
         text.lines().map(str::to_owned).collect()

@@ -7,42 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lifeboat_e2e::masters::{Build, Masters, VOLUME, line_or};
-use lifeboat_testbed::{EtcdLine, Node, Options, Signal};
+use lifeboat_e2e::pages::{commands, enter, enter_on_all};
+use lifeboat_testbed::{EtcdLine, Options, Signal};
 
 const KUBEADM: &str = include_str!("../../docs/how-to/kubeadm-by-hand.md");
 const ONE_MEMBER: &str = include_str!("../../docs/how-to/one-member.md");
 const ALL_LOST: &str = include_str!("../../docs/how-to/all-masters-lost.md");
 const FILE: &str = "/root/etcd.db";
 const SERVES: Duration = Duration::from_secs(120);
-
-/// The commands of a block of a page, by its mark: what stands behind the prompt `#`, continued lines joined.
-fn commands(page: &str, mark: &str) -> Vec<String> {
-    let rest = page.split_once(&format!("<!-- try: {mark} -->")).unwrap_or_else(|| panic!("no block {mark:?}")).1;
-    let block = rest.split_once("```console").unwrap().1.split_once("```").unwrap().0.replace("\\\n", " ");
-    let typed: Vec<String> =
-        block.lines().filter_map(|line| line.trim().strip_prefix("# ")).map(str::to_owned).collect();
-    assert!(!typed.is_empty(), "nothing to type in {mark:?}");
-    typed
-}
-
-/// Types them on a master.
-async fn enter(masters: &Masters, node: &Node, commands: &[String]) -> Result<String> {
-    let mut said = String::new();
-    for command in commands {
-        println!("{} # {command}", node.name);
-        let line = format!("PATH=/opt/lifeboat/bin:$PATH; {command}");
-        let ended = masters.run_program(node, "bash", &["-c", &line]).await?.done().context(command.clone())?;
-        said += &(ended.out + &ended.err);
-    }
-    Ok(said)
-}
-
-async fn enter_on_all(masters: &Masters, page: &str, mark: &str) -> Result<()> {
-    for node in masters.nodes() {
-        enter(masters, node, &commands(page, mark)).await?;
-    }
-    Ok(())
-}
 
 /// Step 1, and the wait after it. An API server would drain its connections for half a minute.
 async fn stop(masters: &Masters) -> Result<()> {
@@ -72,6 +44,8 @@ async fn restore(masters: &Masters, on_first: &[String]) -> Result<()> {
     }
     enter_on_all(masters, KUBEADM, "start etcd, every master").await?;
     masters.bed.etcd_healthy(SERVES).await?;
+    let healthy = enter(masters, first, &commands(KUBEADM, "ask etcd, one master")).await?;
+    ensure!(healthy.matches("is healthy").count() == masters.nodes().len(), "{healthy}");
     enter_on_all(masters, KUBEADM, "start the rest, every master").await?;
     masters.bed.api_ready(SERVES).await?;
     ensure!(masters.created().await? == ["before"]);

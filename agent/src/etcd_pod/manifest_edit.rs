@@ -54,8 +54,19 @@ pub fn insert(text: &str, insertion: &Insertion) -> Result<String, String> {
     let mut words = vec![program, "etcd-pod".to_owned()];
     words.extend(flags.iter().cloned());
     words.push("--".to_owned());
-    let ours: Vec<String> = words.iter().map(|word| format!("{indent}- \"{word}\"{MARK}\n")).collect();
-    lines.splice(at..at, ours);
+    let ours = words.iter().map(|word| format!("{indent}- \"{word}\"{MARK}\n"));
+    if container.command.is_empty() {
+        // Arguments alone go to the image's entry point, and Kublr's looks for restore.db itself.
+        let args = at.checked_sub(1).filter(|&above| lines[above].trim() == "args:").ok_or(
+            "etcd's arguments are not the first of a list of their own; put the supervisor in by hand, as the container's command",
+        )?;
+        let key = format!("{}command:{MARK}\n", indent_of(&lines[args]));
+        let ours: Vec<String> = std::iter::once(key).chain(ours).collect();
+        lines.splice(args..args, ours);
+    } else {
+        let ours: Vec<String> = ours.collect();
+        lines.splice(at..at, ours);
+    }
     for (key, entry) in [
         (
             "volumeMounts:",
@@ -219,13 +230,20 @@ mod tests {
             "spec: {containers: [{name: etcd, command: [etcd]}], volumes: []}",
             "spec:\n  containers:\n  - name: etcd\n    command: [etcd, --name=a]\n    volumeMounts:\n    - {name: d, mountPath: /d}\n  volumes:\n  - {name: d, hostPath: {path: /d}}\n",
             "spec:\n  containers:\n  - name: etcd\n    command:\n    - sh\n    - -c\n    - exec etcd\n",
-            &corpus("kublr/etcd.manifest"),
+            &corpus("kublr/etcd.manifest").replace("    args:\n", "    args:\n    # as ever\n"),
         ] {
-            let words = insert(text, &insertion());
-            assert!(
-                words.as_ref().is_err_and(|words| words.contains("by hand"))
-                    || words.is_ok_and(|text| text.contains("etcd-pod"))
-            );
+            assert!(insert(text, &insertion()).is_err_and(|words| words.contains("by hand")), "{text}");
         }
+    }
+
+    #[test]
+    fn where_the_image_has_an_entry_point_the_supervisor_takes_its_place() {
+        let text = corpus("kublr/etcd.manifest");
+        let inside = insert(&text, &insertion()).unwrap();
+        let pod = parse_static_pod(&inside).unwrap();
+        let container = pod.container_running("etcd").unwrap();
+        assert_eq!(container.command, ["/opt/lifeboat/bin/lifeboat", "etcd-pod", "--volume=/var/lib/etcd", "--"]);
+        assert_eq!(container.args, parse_static_pod(&text).unwrap().container_running("etcd").unwrap().args);
+        assert_eq!(remove(&inside).unwrap(), text);
     }
 }
