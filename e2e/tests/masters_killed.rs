@@ -1,5 +1,5 @@
-//! `kill -9` at every step of a restore and of a re-initialisation, then started again as a kubelet does: the old data or
-//! the new, never a mixture, never an empty cluster. Runs a build that can be told where to kill itself.
+//! `kill -9` at every step of a restore and of a re-initialisation, then started again as a kubelet does, or typed again as a person
+//! does: the old data or the new, never a mixture, never an empty cluster. Runs a build that can be told where to kill itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::time::Duration;
@@ -105,6 +105,55 @@ async fn a_restore_killed_early_can_be_taken_back(masters: &Masters, before: u64
     masters.start_api().await
 }
 
+/// Killed while a person restores by `--perform`: the next `--perform` goes on, and nothing of it can be taken back once the exchange
+/// is written down.
+async fn a_perform_killed_at_every_step_is_ended_by_the_next(masters: &Masters, before: u64) -> Result<u64> {
+    let [first, second, third] = masters.nodes() else { unreachable!("three masters") };
+    masters.stop_all().await?;
+    std::fs::remove_file(first.path(ORDER))?;
+    masters.crash_at(first, &RESTORE)?;
+    masters.restore_until_crash(first, &["--file", FILE, "--perform"]).await?.ended(-1, &["order "])?;
+    for point in RESTORE {
+        let left = masters.crashes_left(first);
+        ensure!(!left.iter().any(|one| one == point), "{point} was not met: {left:?}");
+        if ["SwapIsWritten", "MemberIsSwapped", "OldIsKept"].contains(&point) {
+            masters.restore(first, &["--abort"]).await?.refused(&["cannot be taken back any more"]).context(point)?;
+        }
+        let status = masters.restore(first, &["--status", "-o", "json"]).await?.done()?.json()?;
+        let said = masters.restore_until_crash(first, &["--perform"]).await?;
+        // With the file gone it is over.
+        let (state, code, words) = match point {
+            "FileIsProven" | "FileIsUnpacked" | "StagingIsProven" | "BeforeSwapIsWritten" => ("Staged", -1, ""),
+            "FileIsGone" => ("Nothing", 4, "the last restore was done"),
+            _ => ("Swapping", -1, ""),
+        };
+        ensure!(status["state"] == state, "after {point}: {status:#}");
+        said.ended(code, &[words]).context(point)?;
+    }
+    // On the others the same command once more goes on.
+    masters.crash_at(second, &["SwapIsWritten"])?;
+    for node in [second, third] {
+        std::fs::copy(first.path(ORDER), node.path(ORDER))?;
+        let args = ["--file", FILE, "--order", ORDER, "--perform"];
+        if node.name == second.name {
+            masters.restore_until_crash(node, &args).await?.ended(-1, &[])?;
+        }
+        masters.restore(node, &args).await?.done()?;
+    }
+    for node in masters.nodes() {
+        ensure!(masters.read_json(node, "restore-result")?["state"] == "Restored");
+        let names = masters.files(node)?;
+        ensure!(!names.iter().any(|name| name == "restore.db"), "{names:?}");
+        masters.restore(node, &["--perform"]).await?.refused(&["the last restore was done"])?;
+    }
+    masters.start_etcd().await?;
+    let cluster = masters.see_equal().await?;
+    ensure!(cluster != before);
+    masters.start_api().await?;
+    ensure!(masters.created().await? == ["before"]);
+    Ok(cluster)
+}
+
 async fn a_member_killed_at_every_step_of_its_way_comes_back(
     masters: &Masters,
     node: &Node,
@@ -134,6 +183,9 @@ async fn a_kill_at_any_step_leaves_the_old_data_or_the_new() -> Result<()> {
     masters.create("after").await?;
     let cluster = masters.see_equal().await?;
     let restored = a_restore_killed_at_every_step_is_done_once(&masters, cluster).await.context("restore")?;
+    masters.create("after").await?;
+    let restored =
+        a_perform_killed_at_every_step_is_ended_by_the_next(&masters, restored).await.context("perform by hand")?;
     // The first master is the one whose manifest would make an empty directory a cluster of its own.
     a_member_killed_at_every_step_of_its_way_comes_back(&masters, first, restored).await.context("rejoin")?;
     masters.bed.shutdown().await

@@ -208,7 +208,7 @@ fn pending_words(node: &Node, place: &Place, next: Next) -> String {
     let (perform, abort) = (node.restore_command("--perform"), node.restore_command("--abort"));
     let is_supervised = node.discovery().is_supervised;
     match next {
-        Next::Start => format!("nothing is staged in {}", place.volume.display()),
+        Next::Start => format!("nothing is staged in {}{}", place.volume.display(), last_words(place)),
         Next::Hold if is_supervised => {
             format!("a restore failed, and no etcd is started here until `{abort}`, or a new --file")
         }
@@ -224,6 +224,15 @@ fn pending_words(node: &Node, place: &Place, next: Next) -> String {
             if is_supervised { "the next start of etcd, or " } else { "start no etcd here before: " }
         ),
     }
+}
+
+/// That the last restore is over, for whoever saw it cut off in its last moment and asks to go on.
+fn last_words(place: &Place) -> String {
+    let last = RestoreResult::read(&place.result()).ok().flatten().filter(|result| result.state == State::Restored);
+    let Some(result) = last else { return String::new() };
+    let code = result.code.map(|code| format!(", order {code}")).unwrap_or_default();
+    let when = result.completion_time.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+    format!("; the last restore was done{when}{code}")
 }
 
 /// Stages a file, and restores at once if that is asked for.
