@@ -2,6 +2,7 @@
 //! supervisor. What a person would type on them, and what they would look at afterwards.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -133,7 +134,11 @@ impl Masters {
                 let tools = node.path("/opt/lifeboat/tools").join(line.name());
                 std::fs::create_dir_all(&tools)?;
                 for tool in ["etcd", "etcdutl"] {
-                    std::os::unix::fs::symlink(bed.binaries().of_line(line, tool), tools.join(tool))?;
+                    let built = bed.binaries().of_line(line, tool);
+                    // They are built in a directory of root's own, and etcd may be another user here.
+                    let store = built.canonicalize()?.parent().context("a program lies in a directory")?.to_owned();
+                    std::fs::set_permissions(store, std::fs::Permissions::from_mode(0o755))?;
+                    std::os::unix::fs::symlink(built, tools.join(tool))?;
                 }
             }
         }

@@ -15,7 +15,7 @@ const GRACE_SECONDS: u64 = 30;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Manifest {
     pub pod: String,
-    /// `command` and `args` of the first container.
+    /// `command` and `args` of the first container, behind what makes it another user where the pod is to run as one.
     pub line: Vec<String>,
     /// Variables with a literal value.
     pub env: Vec<(String, String)>,
@@ -41,6 +41,26 @@ struct Metadata {
 struct Spec {
     containers: Vec<Container>,
     termination_grace_period_seconds: Option<u64>,
+    #[serde(default)]
+    security_context: SecurityContext,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SecurityContext {
+    run_as_user: Option<u32>,
+    run_as_group: Option<u32>,
+}
+
+impl SecurityContext {
+    /// What goes before a command.
+    fn prefix(&self) -> Vec<String> {
+        let Self { run_as_user: Some(user), run_as_group } = *self else { return Vec::new() };
+        let group = run_as_group.unwrap_or(0);
+        let flags = [format!("--reuid={user}"), format!("--regid={group}")];
+        let all = ["setpriv".to_owned()].into_iter().chain(flags);
+        all.chain(["--clear-groups".to_owned(), "--".to_owned()]).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,7 +83,7 @@ struct Variable {
 pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
     let Pod { metadata: Metadata { name: pod }, spec } =
         serde_norway::from_slice(bytes).map_err(|error| error.to_string())?;
-    let Spec { containers, termination_grace_period_seconds } = spec;
+    let Spec { containers, termination_grace_period_seconds, security_context } = spec;
     let container = containers.into_iter().next().ok_or("no container")?;
     let Container { command, args, env } = container;
     if command.is_empty() {
@@ -71,7 +91,7 @@ pub(crate) fn parse_manifest(bytes: &[u8]) -> Result<Manifest, String> {
     }
     Ok(Manifest {
         pod,
-        line: command.into_iter().chain(args).collect(),
+        line: security_context.prefix().into_iter().chain(command).chain(args).collect(),
         env: env.into_iter().filter_map(|Variable { name, value }| Some((name, value?))).collect(),
         grace: Duration::from_secs(termination_grace_period_seconds.unwrap_or(GRACE_SECONDS)),
         bytes: bytes.to_vec(),
@@ -127,6 +147,16 @@ mod tests {
         assert_eq!(manifest.line, ["etcd", "--name=a", "--x"]);
         assert_eq!(manifest.env, [("A".to_owned(), "b".to_owned())]);
         assert_eq!(manifest.grace, Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_pod_of_another_user_is_run_as_that() {
+        let text = POD.replace("spec:\n", "spec:\n  securityContext: {runAsUser: 42, runAsGroup: 43}\n");
+        let line = parse_manifest(text.as_bytes()).expect("a pod").line;
+        assert_eq!(line[..5], ["setpriv", "--reuid=42", "--regid=43", "--clear-groups", "--"]);
+        assert_eq!(line[5..], ["etcd", "--name=a", "--x"]);
+        let text = POD.replace("spec:\n", "spec:\n  securityContext: {seccompProfile: {type: RuntimeDefault}}\n");
+        assert_eq!(parse_manifest(text.as_bytes()).expect("a pod").line[0], "etcd");
     }
 
     #[test]
