@@ -157,6 +157,14 @@ async fn the_page_for_administrators_of_kublr_does_what_it_says() -> Result<()> 
         ensure!(!names.iter().any(|name| name == Path::new("restore.db").as_os_str()), "{names:?}");
     }
 
+    // A member without data is in a crash loop, until the pod is told.
+    let old = masters.told(third).await?.member;
+    std::fs::remove_dir_all(third.path(VOLUME).join("member"))?;
+    third.kill_pod(POD, Signal::KILL)?;
+    let said = enter(&masters, third, &commands(PAGE, "damaged master")).await?;
+    ensure!(said.contains("reinitialized"), "{said}");
+    ensure!(masters.see_equal().await? == stock.cluster && masters.told(third).await?.member != old);
+
     // What it leaves beside its restore.db hinders nothing later.
     masters.create("after").await?;
     let told = restore(&masters, "restore, first master", "restore, other masters").await?;
