@@ -4,7 +4,7 @@
 //! Copies files, each whole or not at all. Deletes nothing but what a run that was killed left half-made; never runs a tool.
 
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::crashsafe::{self, WriteError};
@@ -81,6 +81,7 @@ pub fn install(arguments: &InstallArguments, out: &mut dyn Write) -> Result<(), 
     let InstallArguments { directory, tools } = arguments;
     let program = std::env::current_exe().map_err(InstallError::reading(Path::new("/proc/self/exe")))?;
     prepare(directory)?;
+    refuse_loose_above(directory)?;
     let shipped = shipped_tools(tools)?;
     if shipped.is_empty() {
         let _ = writeln!(out, "no tools of etcd in {}: only the program is installed", tools.display());
@@ -150,6 +151,23 @@ fn prepare(directory: &Path) -> Result<(), InstallError> {
     Ok(())
 }
 
+/// Refuses a directory that others could put another one in place of: one of those above it is theirs to change. In the chart's
+/// container nothing above can be seen but what is of the container itself.
+fn refuse_loose_above(directory: &Path) -> Result<(), InstallError> {
+    let named = std::path::absolute(directory).map_err(InstallError::reading(directory))?;
+    let real = directory.canonicalize().map_err(InstallError::reading(directory))?;
+    for above in named.ancestors().skip(1).chain(real.ancestors().skip(1)) {
+        let metadata = std::fs::metadata(above).map_err(InstallError::reading(above))?;
+        let is_trusted = [0, rustix::process::geteuid().as_raw()].contains(&metadata.uid());
+        // In a sticky one (/tmp) nobody renames what is not his.
+        if !is_trusted || (metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0) {
+            let words = "others than root may put something else there";
+            return Err(InstallError::Unsafe { path: above.to_owned(), words });
+        }
+    }
+    Ok(())
+}
+
 /// Removes the temporary files of runs that were killed: each is as large as a program.
 fn remove_half_made(directory: &Path, file: &Path) -> Result<(), InstallError> {
     let prefix = format!(".{}.", file.file_name().unwrap_or_default().to_string_lossy());
@@ -168,7 +186,9 @@ fn remove_half_made(directory: &Path, file: &Path) -> Result<(), InstallError> {
 fn is_same(file: &Path, content: &[u8]) -> bool {
     let metadata = std::fs::symlink_metadata(file);
     let is_alike = metadata.is_ok_and(|there| {
-        there.is_file() && there.permissions().mode() & 0o7777 == MODE && there.len() == content.len() as u64
+        // One of somebody else's says the right thing for as long as he likes it to.
+        let is_own = there.uid() == rustix::process::geteuid().as_raw();
+        is_own && there.is_file() && there.mode() & 0o7777 == MODE && there.len() == content.len() as u64
     });
     is_alike && std::fs::read(file).is_ok_and(|there| there == content)
 }
@@ -177,6 +197,7 @@ fn is_same(file: &Path, content: &[u8]) -> bool {
 mod tests {
     use super::*;
     use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
 
     fn shipped(dir: &Path, minor: &str, content: &[u8]) {
         let of_minor = dir.join("shipped").join(minor);
@@ -218,6 +239,20 @@ mod tests {
     }
 
     #[test]
+    fn the_right_content_in_the_hands_of_somebody_else_is_replaced() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        shipped(dir.path(), "3.6", b"tool");
+        run(dir.path()).unwrap();
+        let tool = dir.path().join("opt/lifeboat/tools/3.6/etcdutl");
+        std::os::unix::fs::chown(&tool, Some(12_345), None).unwrap();
+        run(dir.path()).unwrap();
+        assert_eq!(std::fs::metadata(&tool).unwrap().uid(), 0);
+    }
+
+    #[test]
     fn nothing_is_put_where_others_may_write() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path()).unwrap();
@@ -233,5 +268,12 @@ mod tests {
         std::os::unix::fs::symlink("/tmp", &bin).unwrap();
         assert!(run(dir.path()).unwrap_err().to_string().contains("not a directory"));
         assert!(!Path::new("/tmp/lifeboat").exists());
+        std::fs::remove_file(&bin).unwrap();
+        let above = dir.path().join("opt");
+        std::fs::set_permissions(&above, Permissions::from_mode(0o777)).unwrap();
+        let refused = run(dir.path()).unwrap_err().to_string();
+        assert!(refused.contains("put something else there") && !bin.exists(), "{refused}");
+        std::fs::set_permissions(&above, Permissions::from_mode(0o1777)).unwrap();
+        run(dir.path()).unwrap();
     }
 }
