@@ -2,14 +2,19 @@
 //! server asked.
 
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use tokio::process::Command;
 
 use crate::cluster::Cluster;
 use crate::manifests::S3Objects;
+use crate::stock_tools::run;
+use crate::wait::eventually;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What a command ended with: its exit code, and all that it printed.
 pub type Said = (Option<i32>, String);
@@ -52,6 +57,18 @@ impl CommandLine {
         said(command).await
     }
 
+    /// Begins `lifeboat backup` with these arguments, and sends SIGINT, as Ctrl-C does, once `is_time`.
+    pub async fn interrupted(&self, args: &[&str], is_time: impl Fn() -> bool) -> Result<Said> {
+        let mut command = self.command();
+        command.arg("backup").args(args).arg("--location").arg(self.dir.join("location.yaml")).args(&self.more);
+        let begun = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let pid = begun.id().context("it ended at once")?.to_string();
+        eventually("the moment to interrupt", MINUTE, || async { anyhow::Ok(is_time().then_some(())) }).await?;
+        run("kill", &["-INT", &pid]).await?;
+        let output = tokio::time::timeout(MINUTE, begun.wait_with_output()).await.context("it goes on all the same")?;
+        Ok(words_of(output?))
+    }
+
     /// Runs `lifeboat` with these arguments; the location is in the environment.
     pub async fn run(&self, args: &[&str]) -> Result<Said> {
         let mut command = self.command();
@@ -72,7 +89,9 @@ impl CommandLine {
 }
 
 async fn said(mut command: Command) -> Result<Said> {
-    let output = command.output().await?;
-    let both = [output.stdout, output.stderr].concat();
-    Ok((output.status.code(), String::from_utf8_lossy(&both).into_owned()))
+    Ok(words_of(command.output().await?))
+}
+
+fn words_of(Output { status, stdout, stderr }: Output) -> Said {
+    (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
 }

@@ -74,15 +74,22 @@ async fn an_encrypted_backup_is_read_with_stock_tools_and_the_key_alone() -> Res
     let with = mine.to_string_lossy().into_owned();
     let (code, said) = lifeboat.backup(&["fetch", "latest", "--file", &fetched, "--identity", &with]).await?;
     ensure!(code == Some(0) && std::fs::read(&fetched)? == std::fs::read(dir.join("snapshot.db"))?, "{code:?} {said}");
+    let denied_file = lifeboat.path("denied.db");
     for (arguments, words) in [
         (&["verify", "latest"][..], "--identity"),
         (&["verify", "latest", "--identity", &stranger.to_string_lossy()], "none of the keys"),
         (&["verify", "latest", "--identity", &lifeboat.path("keys")], "no age identity"),
+        (&["verify", "latest", "--identity", "/nonexistent"], "/nonexistent cannot be read"),
+        (&["fetch", "latest", "--file", &denied_file], "--identity"),
+        (&["fetch", "latest", "--file", &denied_file, "--identity", &stranger.to_string_lossy()], "none of the keys"),
     ] {
         let (code, said) = lifeboat.backup(arguments).await?;
         ensure!(code == Some(4) && said.contains(words), "{arguments:?}: {code:?} {said}");
         ensure!(!said.contains(&cluster.bed.s3().secret_key), "a line of the file was repeated");
     }
+    let is_left = |name: &str| name.starts_with("denied");
+    let left = std::fs::read_dir(&lifeboat.dir)?.flatten().any(|file| is_left(&file.file_name().to_string_lossy()));
+    ensure!(!left, "a file that nobody may read was left");
     cluster.shutdown().await
 }
 

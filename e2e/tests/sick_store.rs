@@ -183,6 +183,20 @@ async fn downloads(cluster: &Cluster) -> Result<()> {
     println!("changed on the way: {code:?} {said}");
     ensure!(code == Some(1) && said.contains("corrupt") && front.happened() > 0, "{code:?} {said}");
 
+    // Ctrl-C in the middle, at a store that has just fallen silent.
+    front.set(Fault::Limit { bytes_per_second: MIB });
+    let begun = std::time::Instant::now();
+    let is_begun = || {
+        let is_there = std::fs::metadata(lifeboat.dir.join("left.db.part")).is_ok_and(|part| part.len() > 0);
+        if is_there {
+            front.set(Fault::Stall { after_bytes: 0 });
+        }
+        is_there
+    };
+    let (code, said) = lifeboat.interrupted(&["fetch", "latest", "--file", "left.db"], is_begun).await?;
+    println!("interrupted after {:?}: {code:?} {said}", begun.elapsed());
+    ensure!(code == Some(1) && said.contains("was cancelled"), "{code:?} {said}");
+
     // A store that is away for good: an error in words, within its patience, and no file.
     front.set(Fault::Healthy);
     let contents = look_into(cluster, "downloads", "downloads")?;

@@ -69,7 +69,8 @@ pub async fn run_delete(
     }
     right.check(&shelf).await?;
     write_manifest(out, Format::Table, &found)?;
-    confirm(out, yes, &format!("Delete {} from {} for good?", manifest.backup_id, shelf.store.describe())).await?;
+    let question = format!("Delete {} from {} for good?", manifest.backup_id, shelf.store.describe());
+    confirm(out, yes, &question, cancel).await?;
     let deletion = Deletion { by: "lifeboat backup delete".to_owned(), reasons: Vec::new(), now: Timestamp::now() };
     delete_archive(&place, &deletion).await?;
     Ok(writeln!(out, "{} was deleted", manifest.backup_id)?)

@@ -148,7 +148,7 @@ pub async fn run_retention(
         return Ok(());
     }
     let question = format!("Delete {} archives from {} for good?", going.len(), shelf.store.describe());
-    confirm(out, yes, &question).await?;
+    confirm(out, yes, &question, cancel).await?;
     // The oldest first.
     going.reverse();
     carry_out(&shelf, going, out, output).await
@@ -161,7 +161,13 @@ async fn carry_out(
     output: Format,
 ) -> Result<(), ArchiveError> {
     let mut stayed = Vec::new();
+    let (all, mut tried) = (going.len(), 0);
     for row in going {
+        if shelf.cancel.is_cancelled() {
+            stayed.push(format!("told to end: {} of {all} were not begun", all - tried));
+            break;
+        }
+        tried += 1;
         let by = "lifeboat backup retention".to_owned();
         let deletion = Deletion { by, reasons: row.reasons, now: Timestamp::now() };
         match delete_archive(&shelf.place_of(&row.backup_id), &deletion).await {

@@ -5,6 +5,9 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
 use super::ArchiveError;
 use super::shelf::Shelf;
 use crate::host::identity::read_host_id;
@@ -63,20 +66,85 @@ impl Right {
 /// Whether a human at the terminal says yes to what was shown; where there is none, `--yes` must have been given.
 ///
 /// # Errors
-/// Nobody can be asked, or the answer was another.
-pub async fn confirm(out: &mut (dyn Write + Send), is_yes: bool, question: &str) -> Result<(), ArchiveError> {
+/// Nobody can be asked, the answer was another, or the command was told to end.
+pub async fn confirm(
+    out: &mut (dyn Write + Send),
+    is_yes: bool,
+    question: &str,
+    cancel: &CancellationToken,
+) -> Result<(), ArchiveError> {
     if is_yes {
         return Ok(());
     }
     if !io::stdin().is_terminal() {
         return Err(ArchiveError::Refused("nobody can be asked here: say --yes if it is to be done".to_owned()));
     }
+    ask(out, question, || io::stdin().lock(), cancel).await
+}
+
+async fn ask<R: BufRead>(
+    out: &mut (dyn Write + Send),
+    question: &str,
+    answers: impl FnOnce() -> R + Send + 'static,
+    cancel: &CancellationToken,
+) -> Result<(), ArchiveError> {
     write!(out, "{question} [yes/no] ")?;
     out.flush()?;
-    let read = tokio::task::spawn_blocking(|| {
+    let (sender, answer) = oneshot::channel();
+    // A thread that nobody waits for: the runtime ends with its own threads only, and so with an answer that may never come.
+    std::thread::spawn(move || {
         let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map(|_| line)
+        let _ = sender.send(answers().read_line(&mut line).map(|_| line));
     });
-    let line = read.await.map_err(io::Error::other)??;
-    if line.trim() == "yes" { Ok(()) } else { Err(ArchiveError::Refused("nothing was changed".to_owned())) }
+    let refused = || ArchiveError::Refused("nothing was changed".to_owned());
+    let line = tokio::select! {
+        biased;
+        () = cancel.cancelled() => {
+            writeln!(out)?;
+            return Err(refused());
+        }
+        line = answer => line.map_err(io::Error::other)??,
+    };
+    if line.trim() == "yes" { Ok(()) } else { Err(refused()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A terminal at which nobody types.
+    struct Silent;
+
+    impl io::Read for Silent {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
+
+    #[test]
+    fn a_question_ends_with_the_command_although_nobody_answers() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cancel = CancellationToken::new();
+        let stop = cancel.clone();
+        let asked = runtime.block_on(async {
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                stop.cancel();
+            });
+            ask(&mut io::sink(), "Delete?", || io::BufReader::new(Silent), &cancel).await
+        });
+        // It waits for the threads of its own.
+        drop(runtime);
+        assert!(matches!(asked, Err(ArchiveError::Refused(_))), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn only_yes_is_yes() {
+        for (typed, is_yes) in [("yes\n", true), ("y\n", false), ("\n", false), ("", false)] {
+            let asked = ask(&mut io::sink(), "Delete?", move || typed.as_bytes(), &CancellationToken::new()).await;
+            assert_eq!(asked.is_ok(), is_yes, "{typed:?}");
+        }
+    }
 }
