@@ -115,6 +115,72 @@ fn a_newer_format_is_refused_unless_it_says_that_the_restore_is_over() {
     assert_eq!(read, Journal::<Record>::EndedElsewhere { restore_id: Some(id()), outcome: Outcome::Committed });
 }
 
+/// As format 1 writes them. A restore under way must be readable by the program that is installed meanwhile: who changes one
+/// of these raises the format.
+#[test]
+fn every_record_is_written_as_its_format_says() {
+    let (zeros, facts) =
+        ("0".repeat(64), r#"{"clusterId":"ffffffffffffffff","revision":10,"compactRevision":9,"hash":4294967295}"#);
+    let inodes = r#"{"oldMember":18446744073709551615,"newMember":2,"wal":{"old":3,"new":4}}"#;
+    let lines = [
+        format!(r#"{{"kind":"Sealed","restoreId":"{}","orderDigest":"{zeros}"}}"#, id()),
+        r#"{"kind":"Staged"}"#.to_owned(),
+        r#"{"kind":"Safety","taken":true}"#.to_owned(),
+        r#"{"kind":"IntendQuiesced"}"#.to_owned(),
+        format!(r#"{{"kind":"IntendPrepared","inodes":{inodes}}}"#),
+        r#"{"kind":"IntendServed"}"#.to_owned(),
+        format!(r#"{{"kind":"Served","facts":{facts}}}"#),
+        r#"{"kind":"IntendVerified"}"#.to_owned(),
+        r#"{"kind":"Attempted","verdict":"Commit","reason":"AllVerified"}"#.to_owned(),
+        r#"{"kind":"Surrendered"}"#.to_owned(),
+        r#"{"kind":"Resumed"}"#.to_owned(),
+        r#"{"kind":"Learned","verdict":"Commit","from":"Store"}"#.to_owned(),
+        r#"{"kind":"IntendObeyed"}"#.to_owned(),
+        r#"{"kind":"ReleaseGranted"}"#.to_owned(),
+        r#"{"kind":"Released"}"#.to_owned(),
+        r#"{"kind":"Settled"}"#.to_owned(),
+        r#"{"kind":"Waited"}"#.to_owned(),
+        r#"{"kind":"Left","reason":"Cancelled"}"#.to_owned(),
+        format!(r#"{{"kind":"Ended","restoreId":"{}","outcome":"Committed"}}"#, id()),
+    ];
+    let written: Vec<_> = records().iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+    assert_eq!(written, lines);
+}
+
+#[test]
+fn the_records_of_the_second_machine_are_written_as_their_format_says() {
+    let member = EtcdMemberId(u64::MAX);
+    let frozen = [
+        (MemberRecord::Begun { old_member: Some(member) }, r#"{"kind":"Begun","oldMember":"ffffffffffffffff"}"#),
+        (MemberRecord::Begun { old_member: None }, r#"{"kind":"Begun","oldMember":null}"#),
+        (MemberRecord::IntendStopped, r#"{"kind":"IntendStopped"}"#),
+        (MemberRecord::IntendRemoved, r#"{"kind":"IntendRemoved"}"#),
+        (MemberRecord::Started { member }, r#"{"kind":"Started","member":"ffffffffffffffff"}"#),
+        (MemberRecord::Rejoined, r#"{"kind":"Rejoined"}"#),
+        (MemberRecord::Ended { outcome: Outcome::RolledBack }, r#"{"kind":"Ended","outcome":"RolledBack"}"#),
+    ];
+    let entry = |(record, sequence)| Entry { format: JOURNAL_FORMAT, sequence, elapsed_millis: 7, record };
+    let entries: Vec<_> = frozen.iter().map(|(record, _)| *record).zip(0..).map(entry).collect();
+    for (record, text) in frozen {
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+    let bytes: Vec<u8> = entries.iter().flat_map(|entry| encode(entry).unwrap()).collect();
+    let good = bytes.len();
+    assert_eq!(decode::<MemberRecord>(&bytes).unwrap(), Journal::Entries { entries, good });
+    // Its end is one that every version reads, without the name of a restore.
+    let over = of_format_2(r#"{"kind":"Ended","outcome":"RolledBack","later":1}"#);
+    let read = decode::<Record>(&over).unwrap();
+    assert_eq!(read, Journal::EndedElsewhere { restore_id: None, outcome: Outcome::RolledBack });
+}
+
+#[test]
+fn a_later_version_that_went_on_after_an_end_is_not_taken_for_ended() {
+    let mut bytes = of_format_2(r#"{"kind":"Ended","outcome":"RolledBack"}"#);
+    let json = r#"{"format":2,"sequence":2,"record":{"kind":"Levitated"}}"#;
+    bytes.extend(format!("{:06} {:08x} {json}\n", json.len(), crc32fast::hash(json.as_bytes())).into_bytes());
+    assert_eq!(decode::<Record>(&bytes), Err(JournalError::Newer { line: 2, format: 2 }));
+}
+
 /// This line was written by format 1 and must be readable, and be written, for ever.
 #[test]
 fn the_terminal_line_is_frozen() {

@@ -88,6 +88,19 @@ fn a_field_that_this_version_does_not_know_or_that_is_missing_refuses_the_whole_
 }
 
 #[test]
+fn an_order_or_slot_of_a_later_format_is_refused_in_words() {
+    let known = KnownKeys::default();
+    let later = |payload: Value| Envelope { format_version: "2.0".to_owned(), ..Envelope::unsigned(payload) };
+    let order = ReceivedOrder::read(&later(value()).to_bytes().unwrap(), &known).unwrap_err();
+    let slot = json!({"number": 4, "restoreId": "0123456789abcdef0123", "orderDigest": "1".repeat(64)});
+    assert!(ActiveSlot::read(&Envelope::unsigned(slot.clone()).to_bytes().unwrap(), &known).is_ok());
+    let slot = ActiveSlot::read(&later(slot).to_bytes().unwrap(), &known).unwrap_err();
+    for error in [order, slot] {
+        assert!(error.to_string().contains("use a newer version of lifeboat"), "{error}");
+    }
+}
+
+#[test]
 fn an_order_that_nobody_of_this_installation_signed_is_not_believed_though_its_mac_fits() {
     let (known, key) = (author().1, RestoreKey::new(KEY));
     // Anybody can draw a key and encrypt it to the masters' public keys.
