@@ -7,7 +7,7 @@ mod world;
 use std::time::Duration;
 
 use lifeboat_crds::journal::{self, Entry, JOURNAL_FORMAT, Journal, Record};
-use lifeboat_protocol::{Ledger, Next, Terms, decide};
+use lifeboat_protocol::{KEEP_TIME_EVERY, Ledger, Next, Observed, Terms, decide};
 use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -94,6 +94,19 @@ proptest! {
             let marks = world.marks(0);
             let live = decide(&world.observe(&restore.setting, 0, &world.nodes[0].ledger, &marks, false));
             prop_assert_eq!(decide(&world.observe(&restore.setting, 0, &ledger, &marks, false)), live);
+
+            // Time is in it too: as old as the node that died, and as late.
+            let timed: Vec<Entry> = entries.iter().map(|entry| Entry { elapsed_millis: 7001 * entry.sequence, ..entry.clone() }).collect();
+            let lived = timed.iter().fold(Ledger::default(), |ledger, entry| {
+                ledger.with(&entry.record, Duration::from_millis(entry.elapsed_millis))
+            });
+            let (ledger, _) = read(&text(&timed), &restore.setting.terms[0]);
+            prop_assert_eq!(ledger, lived);
+            let at = |journal| {
+                let seen = world.observe(&restore.setting, 0, journal, &marks, false);
+                decide(&Observed { elapsed: lived.elapsed + KEEP_TIME_EVERY, ..seen })
+            };
+            prop_assert_eq!(at(&ledger), at(&lived));
 
             let last = journal::encode(entries.last().unwrap()).unwrap().len();
             let torn = &bytes[..bytes.len() - random.random_range(1..=last)];
