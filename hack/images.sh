@@ -154,14 +154,19 @@ look_into() {
     esac || die "$archive: $tool does not run with what is in the image"
     grep -qi "version: $(basename "$(dirname "$tool")")\." "$dir/said" || die "$archive: $tool says: $(head -1 "$dir/said")"
   done
-  [ $# = 2 ] || install_from "$archive" "$dir/root" "${enter[@]}"
+  [ $# = 2 ] || install_from "$archive" "$dir/root"
 }
 
-# install_from ARCHIVE ROOT ENTER…: what the chart's first container does, with nothing but the image around it.
+# install_from ARCHIVE ROOT: what the chart's first container does, with nothing but the image around it.
 install_from() {
   local archive=$1 root=$2 tools=usr/local/lib/lifeboat/tools
-  mkdir -p "$root/host/opt/lifeboat"
-  "${@:3}" "$root" /usr/local/bin/lifeboat install --directory /host/opt/lifeboat > /dev/null || die "$archive: nothing is installed"
+  local user=()
+  [ "$(id -u)" = 0 ] || user=(--map-root-user)
+  mkdir -p "$root/host/opt/lifeboat" "$root/proc" "$root/dev"
+  # Every container has /proc, by which the program finds itself, and /dev; these go with the mount namespace.
+  # shellcheck disable=SC2016
+  unshare "${user[@]}" --mount sh -c 'mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"' "$root" \
+    /usr/local/bin/lifeboat install --directory /host/opt/lifeboat > /dev/null || die "$archive: nothing is installed"
   diff -r "$root/$tools" "$root/host/opt/lifeboat/tools" && cmp "$root/usr/local/bin/lifeboat" "$root/host/opt/lifeboat/bin/lifeboat" ||
     die "$archive: other things are installed than are in the image"
 }
