@@ -12,7 +12,7 @@ trap 'rm -rf "$logs"' EXIT
 
 # Built once, before anything runs beside it.
 cargo test -p lifeboat-testbed -p lifeboat-e2e --locked --no-run || exit 1
-# masters_killed and restore_matrix run a build that can be told to kill itself; what ships cannot.
+# masters_killed, masters_apart and restore_matrix run a build that can be told to kill itself; what ships cannot.
 cargo build -p lifeboat-agent --locked || exit 1
 
 programs=("$@")
