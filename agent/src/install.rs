@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::crashsafe::{self, WriteError};
+use crate::host::space::{Space, read_space};
 use crate::host::tools::Minor;
 
 /// Name of this program, in the image and on hosts.
@@ -38,6 +39,20 @@ pub enum InstallError {
         /// What is wrong with it.
         words: &'static str,
     },
+    /// It would take what etcd may need: its disk may be the same.
+    #[error(
+        "{path} needs {needed} bytes with what is to stay free, and its file system has {available}: free space, or have it \
+         installed elsewhere",
+        path = .path.display()
+    )]
+    NoRoom {
+        /// What would be written.
+        path: PathBuf,
+        /// Free.
+        available: u64,
+        /// Needed.
+        needed: u64,
+    },
     /// Something cannot be read.
     #[error("{path} cannot be read: {source}", path = .path.display())]
     Read {
@@ -55,7 +70,7 @@ impl InstallError {
     /// How the command ends: 4 where the host is not as it must be.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Unsafe { .. } => 4,
+            Self::Unsafe { .. } | Self::NoRoom { .. } => 4,
             Self::Read { .. } | Self::Write(_) => 1,
         }
     }
@@ -129,9 +144,20 @@ fn place(from: &Path, to: &Path, root: &Path) -> Result<Placed, InstallError> {
     if is_same(to, &content) {
         return Ok(Placed::Unchanged);
     }
+    let space = read_space(parent).map_err(InstallError::reading(parent))?;
+    refuse_without_room(to, content.len() as u64, space)?;
     // A program that runs keeps the file it was started from; the next start has the new one.
     crashsafe::replace(to, &content, MODE)?;
     Ok(Placed::Written)
+}
+
+/// Old and new are there together for a moment, so what is replaced makes no room.
+fn refuse_without_room(path: &Path, bytes: u64, space: Space) -> Result<(), InstallError> {
+    let (available, needed) = (space.available, space.needed_for(bytes));
+    if available < needed {
+        return Err(InstallError::NoRoom { path: path.to_owned(), available, needed });
+    }
+    Ok(())
 }
 
 /// Makes a directory, and refuses one that others could change.
@@ -250,6 +276,13 @@ mod tests {
         std::os::unix::fs::chown(&tool, Some(12_345), None).unwrap();
         run(dir.path()).unwrap();
         assert_eq!(std::fs::metadata(&tool).unwrap().uid(), 0);
+    }
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_left_alone() {
+        let refused = |bytes| refuse_without_room(Path::new("x"), bytes, Space { available: 60, total: 1_000 });
+        assert!(refused(10).is_ok());
+        assert_eq!(refused(11).unwrap_err().exit_code(), 4);
     }
 
     #[test]

@@ -113,3 +113,14 @@ async fn what_was_altered_or_given_up_is_not_counted() {
         ]
     );
 }
+
+#[tokio::test]
+async fn told_to_end_it_begins_no_further_deletion_and_says_how_many_are_left() {
+    let shelf = Shelf::of(Arc::new(MemoryStore::new()), KnownKeys::default());
+    shelf.cancel.cancel();
+    let archives = vec![archive(1, Some("a")), archive(2, Some("a")), archive(3, Some("a"))];
+    let rows = judge(archives, &keep_last(1), &TimeZone::UTC, None, "2026-11-24T12:00:00Z".parse().unwrap());
+    let going = rows.into_iter().filter(|row| row.decision == ExpiryDecision::Expire).collect();
+    let error = carry_out(&shelf, going, &mut std::io::sink(), Format::Table).await.unwrap_err();
+    assert!(error.to_string().ends_with("told to end: 2 of 2 were not begun"), "{error}");
+}
