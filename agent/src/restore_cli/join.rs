@@ -25,6 +25,9 @@ use crate::rejoin::journal::Journal;
 use crate::restore_engine::decision::Next;
 use crate::restore_engine::perform::look;
 
+/// A join code has about a hundred characters.
+const LARGEST_CODE: u64 = 1 << 10;
+
 /// Flags of `restore join`.
 #[derive(Debug, clap::Args)]
 pub struct JoinArguments {
@@ -63,7 +66,7 @@ pub async fn run(
     } else {
         refuse_while_something_waits(&site)?;
         let shelf = Shelf::open(&place, cancel).await?;
-        let code = read_code(code)?;
+        let code = read_code(code, cancel).await?;
         seal_here(&site, &shelf.store, &shelf.cluster, Some(code)).await?
     };
     Reach::of(&site.node.state_dir, &id).keep(&location, place.keys(), unlock.path())?;
@@ -73,23 +76,32 @@ pub async fn run(
     if detach { Ok(()) } else { follow(&site, &id, out, cancel).await }
 }
 
-fn read_code(given: Option<String>) -> Result<JoinCode, RestoreCliError> {
+async fn read_code(given: Option<String>, cancel: &CancellationToken) -> Result<JoinCode, RestoreCliError> {
     let text = match given {
         Some(text) => text,
-        None => {
-            if std::io::stdin().is_terminal() {
-                let _ = write!(std::io::stderr(), "join code: ");
-                let mut line = String::new();
-                std::io::stdin().read_line(&mut line)?;
-                line
-            } else {
-                let mut text = String::new();
-                std::io::stdin().take(1 << 10).read_to_string(&mut text)?;
-                text
-            }
-        }
+        None => ask(cancel).await?,
     };
     text.parse().map_err(|error: super::code::NotACode| RestoreCliError::Refused(error.to_string()))
+}
+
+/// Reads standard input: a line from a terminal, all of it from elsewhere. A thread of its own, which is left behind where somebody
+/// interrupts: nothing ends a read.
+async fn ask(cancel: &CancellationToken) -> Result<String, RestoreCliError> {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        let read = if std::io::stdin().is_terminal() {
+            let _ = write!(std::io::stderr(), "join code: ");
+            std::io::stdin().read_line(&mut text)
+        } else {
+            std::io::stdin().take(LARGEST_CODE).read_to_string(&mut text)
+        };
+        let _ = sender.send(read.map(|_| text));
+    });
+    tokio::select! {
+        read = receiver => Ok(read.unwrap_or_else(|_| Ok(String::new()))?),
+        () = cancel.cancelled() => Err(RestoreCliError::Refused("interrupted; nothing was changed".to_owned())),
+    }
 }
 
 /// A restore by file, or a re-initialisation, that is not over on this master.
