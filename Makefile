@@ -61,6 +61,10 @@ e2e-masters: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## the tools on a mas
 restore-matrix: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## restores with something going wrong at every step (about 20 minutes); writes docs/verification.md
 	LIFEBOAT_MATRIX=whole LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) hack/process-tier.sh restore_matrix
 
+.PHONY: comparisons
+comparisons: tools ## 200 backups compared with the members on each line of etcd, while they write and compact: no false alarm
+	LIFEBOAT_COMPARISONS=200 cargo test -p lifeboat-agent --locked --bin lifeboat writes_and_compactions_are_never_taken_for_divergence
+
 .PHONY: test
 test: ## everything: lints, unit tests, storage against a real S3 server, the process tier; prints totals
 	@hack/test.sh
