@@ -23,8 +23,7 @@ use lifeboat_storage::StoreError;
 use tokio_util::sync::CancellationToken;
 
 use self::change::{DeleteArguments, PinArguments, UnpinArguments, run_delete, run_pin, run_unpin};
-pub use self::fetch::{FetchError, read_identities};
-use self::fetch::{Target, Wanted, prove};
+pub use self::fetch::{FetchError, Target, Wanted, prove, read_identities};
 use self::file::{FileError, StoreKeys};
 use self::retention::{RetentionArguments, run_retention};
 pub use self::shelf::Shelf;

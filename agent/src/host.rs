@@ -16,6 +16,8 @@ pub mod identity;
 pub mod keys;
 pub mod last_comparison;
 pub mod lock;
+pub mod open_files;
 pub mod space;
 pub mod static_pod;
+pub mod stop_flag;
 pub mod tools;

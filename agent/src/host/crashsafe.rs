@@ -145,6 +145,23 @@ fn directory_of(path: &Path) -> &Path {
     }
 }
 
+/// Removes a file; one that is gone already is no error. The caller makes it last.
+pub fn remove(path: &Path) -> Result<(), WriteError> {
+    unless_gone(std::fs::remove_file(path)).map_err(WriteError::at("removed", path))
+}
+
+/// Removes a directory and all that is in it; one that is gone already is no error. The caller makes it last.
+pub fn remove_tree(path: &Path) -> Result<(), WriteError> {
+    unless_gone(std::fs::remove_dir_all(path)).map_err(WriteError::at("removed", path))
+}
+
+fn unless_gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Makes the name of a file or directory last.
 pub fn sync_parent(path: &Path) -> Result<(), WriteError> {
     sync_directory(directory_of(path))
@@ -166,6 +183,21 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_is_gone_is_removed_and_what_cannot_be_removed_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, tree) = (dir.path().join("file"), dir.path().join("tree"));
+        std::fs::write(&file, "x").unwrap();
+        std::fs::create_dir_all(tree.join("below")).unwrap();
+        let error = remove(&tree).unwrap_err();
+        assert!(error.to_string().contains("tree cannot be removed"), "{error}");
+        for _ in 0..2 {
+            remove(&file).unwrap();
+            remove_tree(&tree).unwrap();
+        }
+        assert_eq!(names(dir.path()), [""; 0]);
     }
 
     #[test]

@@ -47,7 +47,8 @@ pub fn permanent(words: impl Into<String>) -> MachineError {
     MachineError { words: words.into(), is_permanent: true }
 }
 
-fn failed(error: impl std::fmt::Display) -> MachineError {
+/// Something that may go well the next time.
+pub fn failed(error: impl std::fmt::Display) -> MachineError {
     MachineError { words: error.to_string(), is_permanent: false }
 }
 

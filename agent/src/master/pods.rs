@@ -160,11 +160,11 @@ impl Pods {
             if !is_ours {
                 copy(&followed, &saved)?;
             }
-            remove(&followed)?;
+            crashsafe::remove(&followed)?;
         }
-        sync(&self.followed)?;
+        crashsafe::sync_directory(&self.followed)?;
         // From here on an etcd that runs is nobody's.
-        remove(&self.saved.join(ALONE))
+        Ok(crashsafe::remove(&self.saved.join(ALONE))?)
     }
 
     /// What the kubelet sees now.
@@ -208,7 +208,7 @@ impl Pods {
     /// The disk.
     pub fn start_all(&self) -> Result<(), PodsError> {
         let files = self.list()?;
-        remove(&self.saved.join(ALONE))?;
+        crashsafe::remove(&self.saved.join(ALONE))?;
         for program in std::iter::once(ETCD).chain(CLIENTS) {
             let Some(file) = files.get(program) else { continue };
             let (followed, saved) = (self.followed.join(file), self.saved.join(file));
@@ -283,17 +283,6 @@ fn copy(from: &Path, to: &Path) -> Result<(), PodsError> {
 fn mode_of(path: &Path) -> Result<u32, PodsError> {
     let metadata = std::fs::metadata(path).map_err(PodsError::disk("looked at", path))?;
     Ok(metadata.permissions().mode() & 0o7777)
-}
-
-fn remove(path: &Path) -> Result<(), PodsError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(PodsError::disk("removed", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
-}
-
-fn sync(path: &Path) -> Result<(), PodsError> {
-    std::fs::File::open(path).and_then(|directory| directory.sync_all()).map_err(PodsError::disk("synced", path))
 }
 
 #[cfg(test)]

@@ -5,16 +5,16 @@
 //! kernel (machines in namespaces): a server counts as this master's if it is in the network namespace of this process,
 //! where static pods of a control plane live.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::pods::{CLIENTS, ETCD};
+use crate::host::open_files::Files;
 
 /// How often it is looked whether a process has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -44,13 +44,7 @@ pub struct Running {
 /// # Errors
 /// `/proc` cannot be read.
 pub fn look([placed, aside]: [Vec<PathBuf>; 2]) -> io::Result<Running> {
-    let [placed, aside] = [placed, aside].map(|directories| {
-        let mut files = BTreeSet::new();
-        for directory in directories {
-            collect(&directory, &mut files);
-        }
-        files
-    });
+    let [placed, aside] = [placed, aside].map(|directories| Files::below(directories.iter().map(PathBuf::as_path)));
     let own = std::process::id();
     let here = fs::read_link("/proc/self/ns/net")?;
     let mut running = Running::default();
@@ -65,9 +59,8 @@ pub fn look([placed, aside]: [Vec<PathBuf>; 2]) -> io::Result<Running> {
             }
             continue;
         }
-        let open = open_files(&entry.path());
-        let uses = |files: &BTreeSet<(u64, u64)>| !open.is_disjoint(files);
-        match (uses(&placed), uses(&aside)) {
+        let open = Files::open_in(&entry.path());
+        match (open.meet(&placed), open.meet(&aside)) {
             (true, false) if process.program == ETCD => running.etcd.push(process),
             (false, false) => {}
             (true, _) | (_, true) => running.strangers.push(process),
@@ -81,30 +74,6 @@ fn program_of(process: &Path) -> Option<String> {
     let line = fs::read(process.join("cmdline")).ok()?;
     let first = line.split(|byte| *byte == 0).next().filter(|word| !word.is_empty())?;
     Path::new(std::str::from_utf8(first).ok()?).file_name()?.to_str().map(str::to_owned)
-}
-
-/// By device and inode: a path in another mount namespace looks different.
-fn open_files(process: &Path) -> BTreeSet<(u64, u64)> {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return BTreeSet::new() };
-    let files = descriptors.flatten().filter(|descriptor| {
-        fs::read_link(descriptor.path()).is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"/"))
-    });
-    files
-        .filter_map(|descriptor| fs::metadata(descriptor.path()).ok())
-        .map(|metadata| (metadata.dev(), metadata.ino()))
-        .collect()
-}
-
-fn collect(directory: &Path, files: &mut BTreeSet<(u64, u64)>) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let Ok(metadata) = entry.path().symlink_metadata() else { continue };
-        if metadata.is_dir() {
-            collect(&entry.path(), files);
-        } else if metadata.is_file() {
-            files.insert((metadata.dev(), metadata.ino()));
-        }
-    }
 }
 
 /// Ends processes: politely, and for good after `patience`, or as soon as `hurry` says so. Returns when none is left.

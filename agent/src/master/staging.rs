@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use lifeboat_crds::layout;
 use lifeboat_crds::order::Order;
@@ -12,15 +11,16 @@ use lifeboat_crds::signing::KnownKeys;
 use lifeboat_storage::{ErrorClass, ObjectKey, ObjectStore};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::permanent;
+use super::machine::{failed, permanent};
 use crate::archive::encryption::Identities;
-use crate::archive::progress::Progress;
-use crate::archive::read::{ReadError, Reading, read_archive};
+use crate::archive::read::ReadError;
+use crate::archives::{FetchError, Target, Wanted, prove};
+use crate::host::crashsafe;
+use crate::host::stop_flag::StopFlag;
 use crate::host::tools::{Minor, find_restore_tool};
 use crate::manifest::{ManifestError, Manifests};
-use crate::partial_file::{PartialError, PartialFile};
+use crate::partial_file::PartialError;
 use crate::restore_engine::decision::decide_tool;
-use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::layout::{Place, RestoreDirectory};
 use crate::restore_engine::order::{self as engine, OrderMember, OrderSnapshot, minor_of};
 use crate::restore_engine::proof::{Proven, proven};
@@ -56,19 +56,13 @@ pub async fn stage_order(
     stop: &CancellationToken,
 ) -> Result<(), MachineError> {
     let file = directory.root.join("snapshot.db");
-    remove(&file)?;
+    crashsafe::remove(&file).map_err(failed)?;
     let proven = fetch(supply, order, &file, stop).await?;
     let wanted = engine_order(order, &proven);
     let minor = decide_tool(wanted.snapshot.etcd, supply.server).map_err(permanent)?;
     let tool = find_restore_tool(&supply.tools_dir, minor).map_err(permanent)?;
     let (place, directory, path) = (place.clone(), directory.clone(), file.clone());
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let watch = stop.clone();
-    let watching = tokio::spawn(async move {
-        watch.cancelled().await;
-        set.store(true, Ordering::Relaxed);
-    });
+    let flag = StopFlag::of(stop);
     let staged = tokio::task::spawn_blocking(move || {
         let staging = Staging {
             place: &place,
@@ -77,16 +71,15 @@ pub async fn stage_order(
             proven: &proven,
             order: &wanted,
             tool: &tool,
-            stop: &flag,
+            stop: flag.as_ref(),
         };
         stage(&staging, &mut |line| tracing::info!("{line}"))
     })
     .await;
-    watching.abort();
     match staged {
-        Ok(Ok(())) => remove(&file),
+        Ok(Ok(())) => crashsafe::remove(&file).map_err(failed),
         Ok(Err(error)) => Err(MachineError { is_permanent: error.is_refusal(), words: error.to_string() }),
-        Err(error) => Err(MachineError { words: error.to_string(), is_permanent: false }),
+        Err(error) => Err(failed(error)),
     }
 }
 
@@ -105,12 +98,9 @@ async fn fetch(supply: &Supply, order: &Order, file: &Path, stop: &CancellationT
     }
     let key = layout::data(&backup.cluster, &backup.backup_id, &found.data);
     let key = ObjectKey::parse(key).map_err(|error| permanent(error.to_string()))?;
-    let partial = PartialFile::make(file).map_err(of_file)?;
-    partial.check_space(u64::try_from(found.snapshot.size_bytes).unwrap_or(0)).map_err(of_file)?;
-    let sink = partial.share().map_err(of_file)?;
-    let reading = Reading { sink: Some(sink), identities: identities.clone() };
-    let progress = Arc::new(Progress::default());
-    let facts = read_archive(store.as_ref(), &key, &found, reading, &progress, stop).await.map_err(of_read)?;
+    let target = Target::new(file, &found).map_err(of_fetch)?;
+    let wanted = Wanted { target: Some(target), identities: identities.clone() };
+    let facts = prove(store.as_ref(), &key, &found, wanted, stop).await.map_err(of_fetch)?;
     let proven = proven(file, facts).map_err(|error| permanent(error.to_string()))?;
     let is_ordered = hex::encode(proven.sha256) == backup.sha256
         && proven.database.content_hash.to_string() == backup.content_hash
@@ -118,7 +108,6 @@ async fn fetch(supply: &Supply, order: &Order, file: &Path, stop: &CancellationT
     if !is_ordered {
         return Err(permanent(format!("what lies at {key} is not the snapshot of the order")));
     }
-    partial.place().map_err(of_file)?;
     Ok(proven)
 }
 
@@ -157,15 +146,21 @@ fn of_manifest(error: ManifestError) -> MachineError {
     MachineError { words: error.to_string(), is_permanent }
 }
 
-fn of_read(error: ReadError) -> MachineError {
+fn of_fetch(error: FetchError) -> MachineError {
     let is_permanent = match &error {
-        ReadError::Store(error) => is_lasting(error.class()),
-        ReadError::Corrupt(_)
-        | ReadError::Snapshot(_)
-        | ReadError::Mismatch(_)
-        | ReadError::NotSupported(_)
-        | ReadError::Encrypted { .. } => true,
-        ReadError::Write(_) | ReadError::Stopped => false,
+        FetchError::Read(ReadError::Store(error)) => is_lasting(error.class()),
+        FetchError::File(PartialError::NoSpace { .. })
+        | FetchError::Read(
+            ReadError::Corrupt(_)
+            | ReadError::Snapshot(_)
+            | ReadError::Mismatch(_)
+            | ReadError::NotSupported(_)
+            | ReadError::Encrypted { .. },
+        ) => true,
+        FetchError::File(_)
+        | FetchError::IdentityFile { .. }
+        | FetchError::Identity { .. }
+        | FetchError::Read(ReadError::Write(_) | ReadError::Stopped) => false,
     };
     MachineError { words: error.to_string(), is_permanent }
 }
@@ -184,20 +179,5 @@ const fn is_lasting(class: ErrorClass) -> bool {
         | ErrorClass::Held
         | ErrorClass::Conflict
         | ErrorClass::Full => false,
-    }
-}
-
-fn of_file(error: PartialError) -> MachineError {
-    let is_permanent = matches!(error, PartialError::NoSpace { .. });
-    MachineError { words: error.to_string(), is_permanent }
-}
-
-fn remove(path: &Path) -> Result<(), MachineError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            let words = RestoreError::disk("removed", path)(error).to_string();
-            Err(MachineError { words, is_permanent: false })
-        }
-        Ok(()) | Err(_) => Ok(()),
     }
 }

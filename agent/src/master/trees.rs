@@ -7,12 +7,11 @@ use lifeboat_crds::journal::{Inodes, WalInodes};
 use lifeboat_crds::order::EtcdClusterId;
 use lifeboat_protocol::next::Tree;
 use lifeboat_protocol::observed::{Lies, Locks, Placed, Side, Staging};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::RenameFlags;
 
-use crate::host::crashsafe;
-use crate::host::crashsafe::sync_directory;
+use crate::host::crashsafe::{self, sync_directory};
 use crate::restore_engine::error::RestoreError;
-use crate::restore_engine::exchange::inode;
+use crate::restore_engine::exchange::{inode, rename};
 use crate::restore_engine::identity::read_wal_head;
 use crate::restore_engine::layout::{Place, RestoreDirectory};
 use crate::restore_engine::stage::clear;
@@ -150,12 +149,7 @@ impl Trees {
             return Err(RestoreError::Layout("the old data is not in place; nothing is thrown away".to_owned()));
         }
         self.new = None;
-        match std::fs::remove_file(self.proven()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RestoreError::disk("removed", &self.proven())(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        crashsafe::remove(&self.proven())?;
         clear(&self.directory)?;
         Ok(sync_directory(&self.directory.root)?)
     }
@@ -229,12 +223,7 @@ impl Trees {
         if lies == Lies::Unknown || inode(&staged)? != known.and_then(|known| inode_of(known, tree, to)) {
             return Err(lost());
         }
-        renameat_with(CWD, &staged, CWD, &live, RenameFlags::EXCHANGE)
-            .map_err(|error| RestoreError::disk("put in place", &live)(error.into()))?;
-        for path in [&live, &staged] {
-            sync_directory(path.parent().unwrap_or(Path::new("/")))?;
-        }
-        Ok(())
+        rename(&staged, &live, RenameFlags::EXCHANGE)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -77,7 +77,7 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
     let mode = std::fs::metadata(&path).map_err(failed)?.permissions().mode() & 0o7777;
     let mark = node.state_dir.join(INSTALLED);
     if !is_install && !found.is_supervised && mark.exists() {
-        forget(&mark)?;
+        crashsafe::remove(&mark)?;
         let words = format!("{} was written anew without the supervisor; that is known now\n", path.display());
         return Ok(print(out, output, &words, &Changed { manifest: path, installed: false })?);
     }
@@ -95,20 +95,11 @@ pub async fn run_pod_action(action: PodAction, out: &mut (dyn Write + Send)) -> 
         crashsafe::make_private_directory(&node.state_dir)?;
         crashsafe::replace(&mark, format!("{}\n", manifest.display()).as_bytes(), PRIVATE)?;
     } else {
-        forget(&mark)?;
+        crashsafe::remove(&mark)?;
         crashsafe::replace(&path, changed.as_bytes(), mode)?;
     }
     let value = Changed { manifest: path.clone(), installed: is_install };
     Ok(print(out, output, &format!("{} is changed: {words}; one master at a time\n", path.display()), &value)?)
-}
-
-fn forget(mark: &Path) -> Result<(), NodeError> {
-    match std::fs::remove_file(mark) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(NodeError::Failed(format!("{} cannot be removed: {error}", mark.display())))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// Whether the supervisor was put into the manifest and is not there any more: words.

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -14,11 +13,11 @@ use super::NodeError;
 use super::node::{Node, NodeArguments};
 use super::shown::{Format, print};
 use super::staging::{Staged, Wanted, prove_stopped, stage};
-use crate::host::crashsafe::sync_directory;
+use crate::host::crashsafe::{self, sync_directory};
 use crate::host::discovery::Platform;
+use crate::host::stop_flag::StopFlag;
 use crate::host::tools::Minor;
 use crate::restore_engine::decision::Next;
-use crate::restore_engine::error::RestoreError;
 use crate::restore_engine::exchange;
 use crate::restore_engine::layout::Place;
 use crate::restore_engine::order::{Order, OrderMember, short_code};
@@ -120,15 +119,10 @@ pub async fn run(
     out: &mut (dyn Write + Send),
     cancel: &CancellationToken,
 ) -> Result<(), NodeError> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let (seen, signalled) = (Arc::clone(&stop), cancel.clone());
-    tokio::spawn(async move {
-        signalled.cancelled().await;
-        seen.store(true, Ordering::Relaxed);
-    });
+    let stop = StopFlag::of(cancel);
     let node = Node::discover(arguments.node.clone()).await?;
     let output = arguments.output;
-    let done = tokio::task::spawn_blocking(move || run_blocking(&arguments, &node, &stop)).await;
+    let done = tokio::task::spawn_blocking(move || run_blocking(&arguments, &node, stop.as_ref())).await;
     let Answer { words, report, failed } = done.map_err(|error| NodeError::Failed(error.to_string()))??;
     print(out, output, &words, &report)?;
     failed.map_or(Ok(()), Err)
@@ -432,12 +426,7 @@ fn abort(node: &Node, place: &Place, next: Next) -> Result<Answer, NodeError> {
     }
     let was_failed = place.failed().exists();
     for path in [place.restore_db(), place.failed(), place.order()] {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RestoreError::disk("removed", &path)(error).into());
-            }
-            Ok(()) | Err(_) => {}
-        }
+        crashsafe::remove(&path)?;
     }
     sync_directory(&place.volume)?;
     let message = "taken back before it was done; the old data is untouched".to_owned();

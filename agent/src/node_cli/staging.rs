@@ -185,11 +185,6 @@ fn put(place: &Place, partial: PartialFile, order: &[u8]) -> Result<(), NodeErro
     crashsafe::replace(&place.order(), order, PRIVATE)?;
     owner.give(&place.order())?;
     partial.place().map_err(SaveError::File)?;
-    match std::fs::remove_file(place.failed()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(RestoreError::disk("removed", &place.failed())(error).into());
-        }
-        Ok(()) | Err(_) => {}
-    }
+    crashsafe::remove(&place.failed())?;
     Ok(sync_directory(&place.volume)?)
 }

@@ -1,7 +1,7 @@
 //! What is known of a re-initialisation under way, on the node's disk beside etcd's data. Reads and writes one small file.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -131,16 +131,9 @@ pub fn given_endpoints(place: &Place) -> PathBuf {
 /// # Errors
 /// The disk.
 pub fn remove_all(place: &Place) -> Result<(), RestoreError> {
-    let remove = |path: &Path| {
-        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-        match removed {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RestoreError::disk("removed", path)(error)),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    };
     let beside = [safety(place), given_endpoints(place), path(place)];
     for path in [old_data(place)].into_iter().chain(old_wal_data(place)).chain(beside) {
-        remove(&path)?;
+        if path.is_dir() { crashsafe::remove_tree(&path)? } else { crashsafe::remove(&path)? }
     }
     Ok(())
 }

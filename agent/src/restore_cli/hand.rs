@@ -89,11 +89,8 @@ impl Brought {
     ///
     /// # Errors
     /// The disk.
-    pub fn forget(&self) -> io::Result<()> {
-        match std::fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+    pub fn forget(&self) -> Result<(), WriteError> {
+        crashsafe::remove_tree(&self.root)
     }
 
     /// What it comes to, with this master's own journal; nothing where nothing was brought.

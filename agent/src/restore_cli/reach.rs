@@ -8,7 +8,7 @@ use lifeboat_crds::order::RestoreId;
 
 use super::RestoreCliError;
 use crate::archives::file::{LocationFile, StoreKeys};
-use crate::host::crashsafe;
+use crate::host::crashsafe::{self, WriteError};
 
 /// Below the state directory: one directory a restore.
 const RESTORES: &str = "restores";
@@ -67,10 +67,7 @@ impl Reach {
     ///
     /// # Errors
     /// The disk.
-    pub fn forget(&self) -> std::io::Result<()> {
-        match std::fs::remove_dir_all(&self.root) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
+    pub fn forget(&self) -> Result<(), WriteError> {
+        crashsafe::remove_tree(&self.root)
     }
 }

@@ -221,7 +221,10 @@ fn lost(live: &Path, staged: &Path) -> RestoreError {
 }
 
 /// Renames, and sees to it that a power cut cannot undo half of it.
-fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), RestoreError> {
+///
+/// # Errors
+/// The file system.
+pub fn rename(from: &Path, to: &Path, flags: RenameFlags) -> Result<(), RestoreError> {
     renameat_with(CWD, from, CWD, to, flags).map_err(|error| RestoreError::disk("put in place", to)(error.into()))?;
     sync_parent(from)?;
     Ok(sync_parent(to)?)

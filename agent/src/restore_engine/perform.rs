@@ -160,7 +160,7 @@ pub fn perform_locked(job: &Job<'_>, _node: &Lock, say: &mut dyn FnMut(&str)) ->
 /// A kill between removing the file and its order leaves the order; one that is being staged is another's.
 fn forget_order(place: &Place) -> Result<(), RestoreError> {
     match read_order(&place.order()) {
-        Ok(order) if live_cluster(place)? == Some(order.cluster_id()) => remove(&place.order()),
+        Ok(order) if live_cluster(place)? == Some(order.cluster_id()) => Ok(crashsafe::remove(&place.order())?),
         Ok(_) | Err(_) => Ok(()),
     }
 }
@@ -267,10 +267,10 @@ fn tidy_up(place: &Place, order: &Order, old: Option<Lock>) -> Result<Done, Rest
     crash_point(CrashPoint::ResultIsWritten);
     void_rejoin(place, &directory)?;
     for path in [place.restore_db(), place.failed()] {
-        remove(&path)?;
+        crashsafe::remove(&path)?;
     }
     crash_point(CrashPoint::FileIsGone);
-    remove(&place.order())?;
+    crashsafe::remove(&place.order())?;
     sync_directory(&place.volume)?;
     forget_staging(place);
     Ok(Done::Restored { result: Box::new(result), old })
@@ -295,7 +295,7 @@ fn void_rejoin(place: &Place, directory: &RestoreDirectory) -> Result<(), Restor
         let words = "all members were restored from a file, this one too: nothing is left to be done".to_owned();
         let result = CommandResult::new("reinitialize", Outcome::Failed, words, begun.unwrap_or(now), now);
         result.write(&place.command_result())?;
-        if let Err(error) = remove(&place.command()) {
+        if let Err(error) = crashsafe::remove(&place.command()) {
             tracing::warn!(%error, "the command is still there");
         }
         sync_directory(&place.volume)?;
@@ -314,13 +314,6 @@ fn set_aside(from: &Path, to: &Path) -> Result<(), RestoreError> {
     std::fs::rename(from, to).map_err(RestoreError::disk("put aside", from))?;
     crashsafe::sync_parent(to)?;
     Ok(crashsafe::sync_parent(from)?)
-}
-
-fn remove(path: &Path) -> Result<(), RestoreError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(RestoreError::disk("removed", path)(error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 fn write_order(path: &Path, order: &Order) -> Result<(), RestoreError> {

@@ -123,12 +123,7 @@ pub fn stage(staging: &Staging<'_>, say: &mut dyn FnMut(&str)) -> Result<(), Res
 /// The disk.
 pub fn clear(directory: &RestoreDirectory) -> Result<(), RestoreError> {
     for path in std::iter::once(directory.staging()).chain(directory.staged_wal.clone()) {
-        match std::fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(RestoreError::disk("removed", &path)(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        crashsafe::remove_tree(&path)?;
     }
     Ok(())
 }

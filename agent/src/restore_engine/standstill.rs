@@ -1,17 +1,17 @@
 //! Proves that nothing uses etcd's data, whatever runtime may have started it: locks on the databases, open files of
 //! every process. Holds what it proved. Blocking I/O.
 
-use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::error::RestoreError;
 use super::layout::Place;
 use crate::host::crashsafe;
+use crate::host::open_files::Files;
 
 /// A local port answers at once or not at all.
 const PORT_ANSWERS_WITHIN: Duration = Duration::from_millis(500);
@@ -70,16 +70,13 @@ fn try_lock(file: File, path: &Path, words: &str) -> Result<Lock, RestoreError> 
 
 /// Whether no process but this one has a file of etcd's data open.
 ///
-/// Compared by device and inode: a path in another mount namespace looks different. Processes that cannot be looked into
-/// are passed over; the lock is what counts, this finds what holds no lock.
+/// Processes that cannot be looked into are passed over; the lock is what counts, this finds what holds no lock.
 ///
 /// # Errors
 /// One has: its name and number.
 pub fn check_no_open_files(place: &Place) -> Result<(), RestoreError> {
-    let mut files = BTreeSet::new();
-    for directory in [place.member(), place.wal()] {
-        collect_files(&directory, &mut files);
-    }
+    let (member, wal) = (place.member(), place.wal());
+    let files = Files::below([member.as_path(), wal.as_path()]);
     let own = std::process::id();
     let processes = std::fs::read_dir("/proc").map_err(RestoreError::disk("read", Path::new("/proc")))?;
     for process in processes.flatten() {
@@ -87,11 +84,7 @@ pub fn check_no_open_files(place: &Place) -> Result<(), RestoreError> {
         if id == own {
             continue;
         }
-        let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else { continue };
-        let is_ours = |path: PathBuf| {
-            std::fs::metadata(path).is_ok_and(|metadata| files.contains(&(metadata.dev(), metadata.ino())))
-        };
-        if descriptors.flatten().any(|descriptor| is_ours(descriptor.path())) {
+        if Files::open_in(&process.path()).meet(&files) {
             let name = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             return Err(RestoreError::InUse(format!(
                 "process {id} ({}) has files of etcd's data open: stop it first",
@@ -100,18 +93,6 @@ pub fn check_no_open_files(place: &Place) -> Result<(), RestoreError> {
         }
     }
     Ok(())
-}
-
-fn collect_files(directory: &Path, files: &mut BTreeSet<(u64, u64)>) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let Ok(metadata) = entry.path().symlink_metadata() else { continue };
-        if metadata.is_dir() {
-            collect_files(&entry.path(), files);
-        } else if metadata.is_file() {
-            files.insert((metadata.dev(), metadata.ino()));
-        }
-    }
 }
 
 /// The first of these addresses at which something answers.
