@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::node::{Node, NodeArguments};
 pub use self::pod::{PodAction, run_pod_action};
+pub use self::restore::parse_member;
 pub use self::shown::{Format, print};
 pub use self::upload::{LocationArguments, fetch_cluster_uid, upload};
 use crate::archives::ArchiveError;

@@ -1,9 +1,8 @@
 //! One master with static pods, seen and acted upon. It remembers nothing but the locks that it holds and what an etcd that
 //! still runs has said before: everything else lies on the disk.
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,7 +22,7 @@ use super::processes::{self, Process, Running};
 use super::services::Services;
 use super::staging::{Supply, stage_order};
 use super::trees::Trees;
-use crate::etcd::client::{Endpoint, MemberClient};
+use crate::etcd::client::MemberClient;
 use crate::host::crash_point::crash_point;
 use crate::host::crashsafe;
 use crate::restore_engine::exchange::check_places;
@@ -70,8 +69,8 @@ pub struct StaticPods {
     pub trees: Trees,
     /// The manifests.
     pub pods: Pods,
-    /// How this node's etcd is reached.
-    pub endpoint: Endpoint,
+    /// A client of this node's etcd, whichever data it serves.
+    pub client: MemberClient,
     /// Where etcd and API server of this node listen.
     pub api_server: SocketAddr,
     /// Where the backup comes from.
@@ -141,13 +140,12 @@ impl StaticPods {
     }
 
     async fn ask(&mut self, id: u32) -> Result<(ServedFacts, bool), String> {
-        let client = MemberClient::connect(&self.endpoint).await.map_err(|error| error.to_string())?;
         let facts = match self.told {
             Some((known, facts)) if known == id => facts,
-            Some(_) | None => fetch_served(&client, self.order.bump_to, self.order.members.len()).await?,
+            Some(_) | None => fetch_served(&self.client, self.order.bump_to, self.order.members.len()).await?,
         };
         self.told = Some((id, facts));
-        Ok((facts, is_tidy(&client).await.map_err(|error| error.to_string())?))
+        Ok((facts, is_tidy(&self.client).await.map_err(|error| error.to_string())?))
     }
 
     async fn end(&self, processes: Vec<Process>, patience: Duration, hurry_at: Option<SocketAddr>) -> Carried {
@@ -236,10 +234,10 @@ impl Machine for StaticPods {
             placed_cluster: laid.cluster,
             staging: laid.staging,
             inodes: laid.inodes,
-            safety_taken: exists(&self.safety_file()).map_err(failed)?,
+            safety_taken: self.safety_file().try_exists().map_err(failed)?,
             served: served.map(|(facts, _)| facts),
             tidy: served.is_some_and(|(_, is_tidy)| is_tidy),
-            kubelet_restarted: exists(&self.kubelet_file()).map_err(failed)?,
+            kubelet_restarted: self.kubelet_file().try_exists().map_err(failed)?,
         })
     }
 
@@ -276,10 +274,7 @@ impl StaticPods {
             Effect::LockOld => self.trees.lock_old(known).map_err(failed),
             Effect::Exchange { tree, to } => self.trees.exchange(tree, to, known).map_err(failed),
             Effect::StartAlone { clients } => self.start_alone(clients, known).await,
-            Effect::Tidy => {
-                let client = MemberClient::connect(&self.endpoint).await.map_err(failed)?;
-                tidy(&client).await.map_err(failed)
-            }
+            Effect::Tidy => tidy(&self.client).await.map_err(failed),
             Effect::StartAll => self.start_all(known).await,
             Effect::RestartKubelet => {
                 self.services.restart_kubelet().await.map_err(failed)?;
@@ -293,8 +288,4 @@ async fn answers(peer_url: &str) -> bool {
     let Some((_, address)) = peer_url.split_once("://") else { return false };
     let connecting = TcpStream::connect(address.trim_end_matches('/').to_owned());
     matches!(tokio::time::timeout(LOST_ANSWERS_WITHIN, connecting).await, Ok(Ok(_)))
-}
-
-fn exists(path: &Path) -> io::Result<bool> {
-    path.try_exists()
 }

@@ -64,7 +64,11 @@ pub struct RestoreArguments {
     node: NodeArguments,
 }
 
-fn parse_member(text: &str) -> Result<OrderMember, String> {
+/// A member as people write it, `NAME=PEERURL`.
+///
+/// # Errors
+/// How to write it.
+pub fn parse_member(text: &str) -> Result<OrderMember, String> {
     match text.split_once('=') {
         Some((name, url)) if !name.is_empty() && url.contains("://") => {
             let peer_urls = url.split(',').map(str::to_owned).collect();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lifeboat_crds::mark::Outcome;
 use lifeboat_crds::order::RestoreId;
 use lifeboat_executor::{Ended, Executor, MachineError, Sealed};
 use lifeboat_process::logging::{LogArguments, start_logging};
@@ -68,9 +67,7 @@ pub async fn run(arguments: RunArguments, cancel: &CancellationToken) -> Result<
             tracing::info!(outcome = ?outcome, "over");
             reach.forget()?;
             remove_unit().await?;
-            match outcome {
-                Outcome::Committed | Outcome::RolledBack => Ok(()),
-            }
+            Ok(())
         }
     }
 }
@@ -108,12 +105,6 @@ async fn machine(
 ) -> Result<StaticPods, RestoreCliError> {
     let directory = site.restore(&sealed.order.restore_id);
     let trees = Trees::new(site.place.clone(), sealed.order.restore_id.as_str());
-    let endpoint = site
-        .node
-        .view
-        .endpoint
-        .clone()
-        .ok_or_else(|| RestoreCliError::Refused(site.node.discovery().problems.join("; ")))?;
     let identities = read_identities(reach.identity().as_deref()).map_err(crate::archives::ArchiveError::from)?;
     let supply = Supply {
         store,
@@ -132,7 +123,7 @@ async fn machine(
         order: sealed.order.clone(),
         trees,
         pods: site.pods(&directory),
-        endpoint,
+        client: site.node.client().await?,
         api_server: site.node.api_server(),
         supply,
         safety,

@@ -11,7 +11,7 @@ use lifeboat_crds::order::{
 use lifeboat_crds::restore::RestartKubelets;
 
 use crate::etcd::status::{Member, MemberStatus};
-use crate::restore_engine::order::BUMP;
+use crate::restore_engine::order::{BUMP, OrderMember};
 
 /// Namespace of a restore that no object asked for.
 pub const NAMESPACE: &str = "host";
@@ -19,8 +19,8 @@ pub const NAMESPACE: &str = "host";
 /// What people chose.
 #[derive(Clone, Debug)]
 pub struct Choices {
-    /// Members, where they are given: name and peer URL.
-    pub members: Vec<(String, String)>,
+    /// Members, where they are given.
+    pub members: Vec<OrderMember>,
     /// Names of members that are lost.
     pub lost: Vec<String>,
     /// Acknowledged: the lost ones are a quorum.
@@ -62,13 +62,6 @@ pub struct Facts<'a> {
     pub now: Timestamp,
 }
 
-/// Random parts, drawn by the caller.
-#[derive(Clone, Debug)]
-pub struct Drawn {
-    /// Hex digits of the token.
-    pub token: String,
-}
-
 /// A restore as it would be ordered, and what speaks against it or is to be known.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -84,15 +77,18 @@ pub struct Plan {
     pub lost_revisions: Option<i64>,
 }
 
-/// Plans a restore. The same facts and choices give the same approval code, whatever was drawn.
-pub fn plan(choices: &Choices, facts: &Facts<'_>, attempt: i32, drawn: Drawn) -> Plan {
+/// Plans a restore; `token` is drawn by the caller. The same facts and choices give the same approval code, whatever was drawn.
+pub fn plan(choices: &Choices, facts: &Facts<'_>, attempt: i32, token: &str) -> Plan {
     let Facts { own, live, live_revision, highest_seen, placed_cluster, manifest, highest_in_location, now, .. } =
         facts;
     let mut blockers = blockers_of(facts, choices);
     let mut warnings = Vec::new();
     let version = live.map_or_else(|| manifest.snapshot.etcd_version.clone(), |status| status.version.clone());
     let known = match (choices.members.is_empty(), live) {
-        (false, _) => choices.members.clone(),
+        (false, _) => {
+            let given = choices.members.iter().map(|member| (member.name.as_str(), member.peer_urls.as_slice(), false));
+            pairs_of(given, &mut blockers)
+        }
         (true, Some(status)) => pairs(&status.members, &mut blockers),
         (true, None) => {
             warnings.push("etcd does not serve here: the members are those of the backup's cluster".to_owned());
@@ -155,7 +151,7 @@ pub fn plan(choices: &Choices, facts: &Facts<'_>, attempt: i32, drawn: Drawn) ->
             content_hash: manifest.snapshot.content_hash.clone().unwrap_or_default(),
             revision: backup_revision,
         },
-        token: format!("lifeboat-{}", drawn.token),
+        token: format!("lifeboat-{token}"),
         bump_to: highest.saturating_add(BUMP),
         author: (*own).clone(),
         safety,

@@ -18,6 +18,10 @@ fn manifest() -> Manifest {
     .unwrap()
 }
 
+fn member(name: &str, urls: &[&str]) -> OrderMember {
+    OrderMember { name: name.to_owned(), peer_urls: urls.iter().map(|&url| url.to_owned()).collect() }
+}
+
 fn choices() -> Choices {
     Choices {
         members: vec![],
@@ -46,7 +50,7 @@ pub fn planned(change: impl FnOnce(&mut Choices, &mut Manifest, &mut bool)) -> P
         highest_in_location: Some(80),
         now: "2026-11-24T03:03:05Z".parse().unwrap(),
     };
-    plan(&choices, &facts, 1, Drawn { token: "t".to_owned() })
+    plan(&choices, &facts, 1, "t")
 }
 
 #[test]
@@ -81,7 +85,7 @@ fn what_must_not_be_is_blocked_with_the_way_out() {
         (|_, manifest, _| manifest.snapshot.content_hash = None, "never verified"),
         (|choices, _, _| choices.lost = vec!["m1".to_owned(), "m2".to_owned()], "--acknowledge-lost-quorum"),
         (|choices, _, _| choices.lost = vec!["m9".to_owned()], "m9"),
-        (|choices, _, _| choices.members = vec![("m1".to_owned(), "https://x:1".to_owned())], "this master, m0"),
+        (|choices, _, _| choices.members = vec![member("m1", &["https://x:1"])], "this master, m0"),
         (|choices, _, _| choices.safety = Some(OrderedSafety::Required), "--safety skipped"),
     ];
     for (change, words) in rows {
@@ -91,6 +95,8 @@ fn what_must_not_be_is_blocked_with_the_way_out() {
     }
     let learner = planned(|_, manifest, _| manifest.cluster.members[1].is_learner = true);
     assert!(learner.blockers.iter().any(|words| words.contains("not joined")), "{:?}", learner.blockers);
+    let two_urls = planned(|choices, _, _| choices.members = vec![member("m0", &["https://x:1", "https://y:1"])]);
+    assert!(two_urls.blockers.iter().any(|words| words.contains("2 peer URLs")), "{:?}", two_urls.blockers);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use lifeboat_crds::mac::RestoreKey;
-use lifeboat_crds::order::{EtcdClusterId, OrderedSafety, OrderedTimeouts};
+use lifeboat_crds::order::{EtcdClusterId, OrderedMember, OrderedSafety, OrderedTimeouts, RestoreId};
 use lifeboat_crds::signing::SignatureState;
 use lifeboat_executor::{Draft, StartError, Started, find_restores, start};
 use lifeboat_protocol::start::Refusal;
@@ -18,7 +18,7 @@ use super::follow::follow;
 use super::join::{refuse_while_something_waits, seal_here};
 use super::keys::HostRestoreKeys;
 use super::launch::launch;
-use super::plan::{Choices, Drawn, Facts, Plan, plan};
+use super::plan::{Choices, Facts, NAMESPACE, Plan, plan};
 use super::reach::Reach;
 use super::site::{Site, SiteArguments, find_site};
 use super::status::standing_of;
@@ -27,8 +27,9 @@ use crate::archives::{ArchivePlace, Shelf, Unlock};
 use crate::etcd::status::{MemberStatus, fetch_member};
 use crate::host::highest_revision::HighestRevision;
 use crate::keyring::Keyring;
-use crate::node_cli::{Format, print};
+use crate::node_cli::{Format, fetch_cluster_uid, parse_member, print};
 use crate::restore_engine::identity::{read_cluster_uids, read_wal_head};
+use crate::restore_engine::order::OrderMember;
 
 /// Attempts of one node that are looked through for one that is free.
 const MOST_ATTEMPTS: i32 = 10_000;
@@ -56,7 +57,7 @@ pub struct StartArguments {
     trust: Option<String>,
     /// A member of the cluster, where etcd does not serve and the backup's list is not right; once for each master.
     #[arg(long = "member", value_name = "NAME=PEERURL", value_parser = parse_member)]
-    members: Vec<(String, String)>,
+    members: Vec<OrderMember>,
     /// A master that is destroyed, or will be wiped before it is powered on; may be given several times.
     #[arg(long, value_name = "NAME")]
     lost: Vec<String>,
@@ -100,13 +101,6 @@ enum SafetyChoice {
     Skipped,
 }
 
-fn parse_member(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, url)) if !name.is_empty() && url.contains("://") => Ok((name.to_owned(), url.to_owned())),
-        Some(_) | None => Err("write it as NAME=PEERURL, such as master-0=https://10.0.0.10:2380".to_owned()),
-    }
-}
-
 /// The plan for programs.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,8 +110,8 @@ struct Shown<'a> {
     revision: i64,
     age_seconds: i64,
     lost_revisions: Option<i64>,
-    members: Vec<&'a str>,
-    lost: Vec<&'a str>,
+    members: Vec<String>,
+    lost: Vec<String>,
     bump_to: i64,
     blockers: &'a [String],
     warnings: &'a [String],
@@ -154,9 +148,9 @@ pub async fn run(
         now: Timestamp::now(),
     };
     let choices = choices_of(&arguments, is_trusted);
-    let drawn = Drawn { token: hex::encode(rand::random::<[u8; 16]>()) };
+    let token = hex::encode(rand::random::<[u8; 16]>());
     let mut attempt = free_attempt(&site, &found.manifest.snapshot.sha256)?;
-    let planned = plan(&choices, &facts, attempt, drawn.clone());
+    let planned = plan(&choices, &facts, attempt, &token);
     let Some(approved) = &arguments.approve else { return show(&planned, arguments.output, out) };
     check_approval(&planned, approved)?;
     let key = RestoreKey::new(rand::random());
@@ -171,7 +165,7 @@ pub async fn run(
             // The same numbers were used on a master whose disk is gone.
             Err(StartError::Refused(Refusal::AlreadyRan)) if attempt < MOST_ATTEMPTS => {
                 attempt += 1;
-                order = plan(&choices, &facts, attempt, drawn.clone()).order;
+                order = plan(&choices, &facts, attempt, &token).order;
             }
             Err(error) => return Err(error.into()),
             Ok(started) => break started,
@@ -229,18 +223,15 @@ fn choices_of(arguments: &StartArguments, is_trusted: bool) -> Choices {
 fn show(plan: &Plan, output: Format, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
     let order = &plan.order;
     let code = &order.request.approval_code;
-    let names = |members: &'_ [lifeboat_crds::order::OrderedMember]| -> Vec<String> {
-        members.iter().map(|member| member.name.clone()).collect()
-    };
-    let (members, lost) = (names(&order.members), names(&order.lost));
+    let names = |members: &'_ [OrderedMember]| members.iter().map(|member| member.name.clone()).collect();
     let shown = Shown {
         approval_code: code,
         backup_id: order.backup.backup_id.to_string(),
         revision: order.backup.revision,
         age_seconds: plan.age.as_secs(),
         lost_revisions: plan.lost_revisions,
-        members: members.iter().map(String::as_str).collect(),
-        lost: lost.iter().map(String::as_str).collect(),
+        members: names(&order.members),
+        lost: names(&order.lost),
         bump_to: order.bump_to,
         blockers: &plan.blockers,
         warnings: &plan.warnings,
@@ -272,7 +263,7 @@ fn check_approval(plan: &Plan, approved: &str) -> Result<(), RestoreCliError> {
 fn free_attempt(site: &Site, sha256: &str) -> Result<i32, RestoreCliError> {
     let here = find_restores(&site.lifeboat())?;
     for attempt in 1..MOST_ATTEMPTS {
-        let id = lifeboat_crds::order::RestoreId::new(super::plan::NAMESPACE, site.name.as_str(), attempt, sha256);
+        let id = RestoreId::new(NAMESPACE, site.name.as_str(), attempt, sha256);
         match here.iter().find(|(known, _)| *known == id) {
             None => return Ok(attempt),
             Some((_, directory)) if standing_of(directory, &id)?.outcome.is_none() => {
@@ -297,7 +288,7 @@ pub(super) async fn look_at_etcd(site: &Site) -> Option<MemberStatus> {
 async fn cluster_uids(site: &Site, serves: bool) -> Vec<String> {
     if serves
         && let Ok(client) = site.node.client().await
-        && let Ok(uid) = crate::node_cli::fetch_cluster_uid(&client).await
+        && let Ok(uid) = fetch_cluster_uid(&client).await
     {
         return vec![uid];
     }

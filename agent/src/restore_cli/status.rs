@@ -143,21 +143,10 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
     let (phase, outcome, why) = match read_journal(&directory.journal())? {
         Some(Ok(Journal::Entries { entries, good: _ })) => {
             let ledger = Ledger::sum(&entries);
-            let phase = ledger.phase();
-            let outcome = match phase {
-                Phase::Over(outcome) => Some(outcome),
-                Phase::Staging
-                | Phase::Gathering
-                | Phase::Stopping
-                | Phase::Exchanging
-                | Phase::Serving
-                | Phase::InDoubt
-                | Phase::Leaving
-                | Phase::Obeying(_) => None,
-            };
+            let outcome = ledger.ended;
             outage_seconds = ledger.quiesced_at.map(|at| ledger.elapsed.saturating_sub(at).as_secs());
             let why = ledger.left.or(ledger.attempted.rollback).map(|reason: Reason| reason.to_string());
-            (phase_words(phase).to_owned(), outcome, why.filter(|_| outcome != Some(Outcome::Committed)))
+            (phase_words(ledger.phase()).to_owned(), outcome, why.filter(|_| outcome != Some(Outcome::Committed)))
         }
         Some(Ok(Journal::EndedElsewhere { restore_id: _, outcome })) => {
             ("ended, by a newer version of lifeboat".to_owned(), Some(outcome), None)
