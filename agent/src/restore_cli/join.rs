@@ -69,7 +69,7 @@ pub async fn run(
         let code = read_code(code, cancel).await?;
         seal_here(&site, &shelf.store, &shelf.cluster, Some(code)).await?
     };
-    Reach::of(&site.node.state_dir, &id).keep(&location, place.keys(), unlock.path())?;
+    Reach::of(&site.node.state_dir, &id).keep(&location, place.keys(), unlock.path(), &site.data_dir)?;
     launch(&site, &id).await?;
     writeln!(out, "{} takes part in restore {id}", site.name)?;
     out.flush()?;

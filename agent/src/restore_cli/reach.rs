@@ -1,4 +1,5 @@
-//! How the executor of a restore reaches the store: a copy of the location's file and of what it names, on this host.
+//! How the executor of a restore reaches the store and the restore: a copy of the location's file and of what it names, and where
+//! etcd's data is, on this host.
 //!
 //! Made before the executor starts, because afterwards nobody is there to be asked; removed when the restore is over.
 
@@ -12,6 +13,8 @@ use crate::host::crashsafe::{self, WriteError};
 
 /// Below the state directory: one directory a restore.
 const RESTORES: &str = "restores";
+/// Holds etcd's data directory on the host: while its manifest is held, nothing else tells it.
+const DATA_DIRECTORY: &str = "data-directory";
 
 /// The copy for one restore.
 #[derive(Clone, Debug)]
@@ -41,6 +44,13 @@ impl Reach {
         self.root.exists()
     }
 
+    /// etcd's data directories of restores that are not over on this host; what cannot be read is left out.
+    pub fn data_directories(state_dir: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(state_dir.join(RESTORES)).into_iter().flatten().flatten();
+        let texts = entries.filter_map(|entry| std::fs::read_to_string(entry.path().join(DATA_DIRECTORY)).ok());
+        texts.map(PathBuf::from).collect()
+    }
+
     /// Makes the copy.
     ///
     /// # Errors
@@ -50,8 +60,10 @@ impl Reach {
         location: &LocationFile,
         keys: &StoreKeys,
         identity: Option<&Path>,
+        data_dir: &Path,
     ) -> Result<(), RestoreCliError> {
         crashsafe::make_private_directory(&self.root)?;
+        crashsafe::replace(&self.root.join(DATA_DIRECTORY), data_dir.as_os_str().as_encoded_bytes(), 0o600)?;
         for (name, text) in location.portable(keys)? {
             crashsafe::replace(&self.root.join(name), text.as_bytes(), 0o600)?;
         }

@@ -185,13 +185,14 @@ async fn begin(
     let Started { restore_id, digest, slot: _, key } = &started;
     let code = JoinCode { key: key.clone(), digest: digest.clone() };
     let shown = code.reveal();
-    let reach = Reach::of(&site.node.state_dir, restore_id);
     let location = LocationFile::read(arguments.place.location())?;
-    reach.keep(&location, arguments.place.keys(), arguments.unlock.path())?;
     let sealed = seal_here(site, &shelf.store, &shelf.cluster, Some(code)).await?;
     if sealed != *restore_id {
         return Err(RestoreCliError::Failed("another restore took the slot: see `lifeboat restore status`".to_owned()));
     }
+    // Only now: what nobody carries out must leave no private key behind.
+    let reach = Reach::of(&site.node.state_dir, restore_id);
+    reach.keep(&location, arguments.place.keys(), arguments.unlock.path(), &site.data_dir)?;
     writeln!(
         out,
         "restore {restore_id} is ordered. On every other master, within {} s:\n\n  lifeboat restore join --location FILE --code {}\n\n\
