@@ -12,6 +12,7 @@ use lifeboat_e2e::kstatus::{Kstatus, kstatus};
 use lifeboat_e2e::manifests::{backup, schedule};
 use lifeboat_e2e::stock_tools::{run, s3cmd};
 use lifeboat_e2e::wait::eventually;
+use lifeboat_ports::free_port;
 use lifeboat_testbed::EtcdLine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -58,8 +59,7 @@ async fn served_after_restore(cluster: &Cluster, snapshot: &Path, line: EtcdLine
     let _ = std::fs::remove_dir_all(&data);
     run(tool("etcdutl"), &["snapshot", "restore", &snapshot.to_string_lossy(), "--data-dir", &data.to_string_lossy()])
         .await?;
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").map(|l| l.local_addr().map(|a| a.port()));
-    let (client, peer) = (free()??, free()??);
+    let (client, peer) = (free_port(), free_port());
     let endpoint = format!("http://127.0.0.1:{client}");
     let mut etcd = Command::new(tool("etcd"))
         .args([

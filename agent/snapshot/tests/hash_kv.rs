@@ -8,12 +8,12 @@ mod corpus;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use corpus::{LINES, database};
+use lifeboat_ports::free_port;
 use lifeboat_snapshot::{ContentHash, Database, HashKv, HashKvError, Options, Scratch, Verifier};
 
 /// A scratch in a file that is gone when it is closed.
@@ -58,9 +58,7 @@ fn url(port: u16) -> String {
 }
 
 fn free_ports() -> (u16, u16) {
-    let bound = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    let [client, peer] = bound.map(|listener| listener.local_addr().unwrap().port());
-    (client, peer)
+    (free_port(), free_port())
 }
 
 impl Etcd {

@@ -2,11 +2,11 @@
 
 mod tests;
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lifeboat_ports::free_port;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Endpoint, MemberClient, TlsFiles};
@@ -223,8 +223,4 @@ impl Drop for RealEtcd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use lifeboat_ports::free_port;
 use lifeboat_storage::{
     Checksum, Checksums, Credentials, ErrorClass, ListRequest, ObjectKey, ObjectLock, ObjectLockMode, ObjectStore,
     Part, PutMode, RetryPolicy, S3Config, S3Store, StoreError, conformance, retry,
@@ -40,10 +40,6 @@ fn gateway_binary() -> PathBuf {
     let binary = directory.join("versitygw");
     assert!(binary.exists(), "{} is missing: run hack/build-tools.sh versitygw", binary.display());
     binary
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, directory: &Path, certificate: Option<&Certificate>) -> Child {

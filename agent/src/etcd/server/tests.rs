@@ -1,5 +1,6 @@
 //! The room's code against real etcd 3.5, 3.6 and 3.7.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
