@@ -16,3 +16,12 @@ pub const IMPORTED: &str = "etcd.lifeboat.dev/imported";
 pub const TAKE_OVER: &str = "etcd.lifeboat.dev/take-over";
 /// Label of nodes that carry a control plane (kubeadm's).
 pub const CONTROL_PLANE_NODE: &str = "node-role.kubernetes.io/control-plane";
+/// Annotation on a restore: restore a backup of another cluster; the value must be the UID of that cluster's kube-system.
+pub const ALLOW_OTHER_CLUSTER: &str = "etcd.lifeboat.dev/allow-other-cluster";
+/// Annotation on a restore: restore a backup whose manifest no known key signed; the value must be the snapshot's SHA-256.
+pub const TRUST: &str = "etcd.lifeboat.dev/trust";
+/// Annotation on a restore that the operator made again after etcd was put back: its restoreId.
+pub const RECREATED: &str = "etcd.lifeboat.dev/recreated";
+/// Annotation on an EtcdMember: the restoreId of the last restore that an EtcdRestore was made again for, so that one that a
+/// human deletes stays away.
+pub const TOLD: &str = "etcd.lifeboat.dev/told-restore";

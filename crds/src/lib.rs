@@ -11,6 +11,7 @@ pub mod backup;
 pub mod condition;
 pub mod document;
 pub mod event;
+pub mod finding;
 pub mod generate;
 pub mod handbook;
 pub mod identifier;

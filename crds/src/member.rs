@@ -161,6 +161,10 @@ pub struct MemberFacts {
     /// Outcome of the last restore on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_restore: Option<LastRestore>,
+    /// Why this master could not take part in a restore of all, in words; absent where it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub restore_obstacle: Option<String>,
 }
 
 /// Members that answered with different hashes of their keys, up to one revision and one compaction, twice.
@@ -261,4 +265,6 @@ pub struct LastRestore {
 impl LastRestore {
     /// [`Self::outcome`] of one that put older data in the place of what there was.
     pub const RESTORED: &'static str = "Restored";
+    /// [`Self::outcome`] of one that ended with the old data in place.
+    pub const ROLLED_BACK: &'static str = "RolledBack";
 }

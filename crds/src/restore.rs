@@ -251,6 +251,9 @@ pub struct EtcdRestoreStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub nodes_ready: Option<String>,
+    /// The attempt that this status is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
     /// Identity of the restore, the same for a re-created object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
@@ -288,6 +291,85 @@ pub struct RestoreResult {
     /// Why the task failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TaskError>,
+    /// Of Plan: what the agent found out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanReport>,
+    /// Of Order: the order that counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<OrderReport>,
+}
+
+/// What an agent found out for a plan; the operator makes the plan of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanReport {
+    /// The backup, as its manifest says.
+    pub backup: PlannedBackup,
+    /// Size of the snapshot, bytes.
+    pub size_bytes: i64,
+    /// Version of the etcd that the backup is of.
+    #[schemars(length(max = 64))]
+    pub etcd_version: String,
+    /// Members of the running cluster, as etcd lists them; without versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
+    pub members: Vec<ListedMember>,
+    /// etcd's cluster id now, 16 hex digits.
+    #[schemars(length(max = 64))]
+    pub cluster_id: String,
+    /// Revision of the running cluster.
+    pub revision: i64,
+    /// When the agent looked.
+    pub time: Time,
+    /// What changed since the backup, by resource; empty where it could not be compared, which a finding says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 500))]
+    pub changes: Vec<ResourceChanges>,
+    /// Volumes that need a restore of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistent_volumes: Option<AffectedVolumes>,
+    /// What speaks against it, or is to be known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub findings: Vec<Finding>,
+}
+
+/// A member, as etcd lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedMember {
+    /// Its name; empty for one that was added and never started.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Its peer URLs.
+    #[serde(rename = "peerURLs")]
+    #[schemars(length(max = 16), inner(length(max = 512)))]
+    pub peer_urls: Vec<String>,
+    /// Whether it is a learner.
+    #[serde(default)]
+    pub is_learner: bool,
+}
+
+/// Something that speaks against a restore, or is to be known before it is approved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// A name of [`crate::finding::FindingKind`]; one from a newer agent blocks.
+    #[schemars(length(max = 64))]
+    pub kind: String,
+    /// In words, with what to do about it.
+    #[schemars(length(max = 900))]
+    pub message: String,
+}
+
+/// The order that counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OrderReport {
+    /// Identity of the restore.
+    #[schemars(length(max = 64))]
+    pub restore_id: String,
+    /// Absolute revision from which the restored cluster goes on.
+    pub bump_to: i64,
 }
 
 /// What a restore would do; frozen once made.
@@ -309,6 +391,10 @@ pub struct RestorePlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9))]
     pub members: Vec<PlannedMember>,
+    /// The masters that are lost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 9))]
+    pub lost: Vec<PlannedMember>,
     /// What goes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_loss: Option<DataLoss>,
@@ -328,11 +414,11 @@ pub struct RestorePlan {
     /// Absolute revision from which the restored cluster goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bump_to: Option<i64>,
-    /// What to know before approving.
+    /// What to know before approving: its kind, a colon, and the words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     pub warnings: Vec<String>,
-    /// What must be mended before it can be approved.
+    /// What must be mended before it can be approved: its kind, a colon, and the words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 1024)))]
     pub blockers: Vec<String>,
@@ -353,6 +439,18 @@ pub struct PlannedBackup {
     /// SHA-256 of the snapshot file.
     #[schemars(length(max = 64))]
     pub sha256: String,
+    /// UID of the kube-system namespace of the cluster it is of.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub cluster: String,
+    /// contentHash of the snapshot; empty where it was never verified.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    pub content_hash: String,
+    /// Name of the location it lies in.
+    #[serde(default)]
+    #[schemars(length(max = 253))]
+    pub location: String,
 }
 
 /// A master of a plan.

@@ -39,6 +39,9 @@ pub struct AgentArguments {
     /// live on it.
     #[arg(long, env = "LIFEBOAT_DIRECTORY_RESERVE_PERCENT", default_value_t = DIRECTORY_RESERVE_PERCENT, value_parser = clap::value_parser!(u64).range(0..=100))]
     directory_reserve_percent: u64,
+    /// Carry out restores of all masters: needs the host's processes, mounts and service manager.
+    #[arg(long, env = "LIFEBOAT_RESTORE", num_args = 0..=1, default_missing_value = "true", default_value_t = false, action = clap::ArgAction::Set)]
+    restore: bool,
     /// The host.
     #[command(flatten)]
     host: HostArguments,
@@ -115,6 +118,10 @@ pub struct Config {
     pub directories: BTreeMap<String, PathBuf>,
     /// What of their file systems stays free.
     pub directory_reserve_percent: u64,
+    /// Whether restores of all masters are carried out.
+    pub restore: bool,
+    /// The host, as flags tell it.
+    pub host_arguments: HostArguments,
     /// How the host is read.
     pub host: HostOptions,
 }
@@ -130,6 +137,7 @@ impl From<AgentArguments> for Config {
             tools_dir,
             directories,
             directory_reserve_percent,
+            restore,
             host,
             log: _,
         } = arguments;
@@ -143,6 +151,8 @@ impl From<AgentArguments> for Config {
             tools_dir,
             directories: directories.into_iter().collect(),
             directory_reserve_percent,
+            restore,
+            host_arguments: host.clone(),
             host: host.into(),
         }
     }

@@ -63,6 +63,8 @@ pub struct MemberKeeper {
     pub highest: Arc<HighestRevision>,
     /// What the last comparison of members found.
     pub comparison: Arc<LastComparison>,
+    /// Why this agent carries out no restore of all.
+    pub restore_disabled: Option<&'static str>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Readiness.
@@ -143,6 +145,7 @@ impl MemberKeeper {
             highest_revision_seen: self.highest.get(),
             comparison: comparison.as_ref(),
             last_restore: last_restore.as_ref(),
+            restore_disabled: self.restore_disabled,
             host_id: Some(&self.host_id),
             agent_version: self.version,
             now,

@@ -46,6 +46,9 @@ use lifeboat_process::version::VERSION;
 /// Until the API server is asked again for what the agent cannot work without.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
+/// Why an agent without the flag carries out no restore.
+const RESTORE_DISABLED: &str = "the agent may not restore: set agent.restore.enabled in the chart's values";
+
 /// Longest wait for an answer.
 const ASK_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -168,6 +171,8 @@ impl Parts {
             tools_dir,
             directories,
             directory_reserve_percent,
+            restore,
+            host_arguments: _,
             host,
         } = config;
         let reporter = Reporter::new(client.clone(), &namespace, &node);
@@ -232,6 +237,7 @@ impl Parts {
             host_id,
             highest,
             comparison,
+            restore_disabled: (!restore).then_some(RESTORE_DISABLED),
             metrics,
             readiness,
             version: VERSION,

@@ -8,7 +8,7 @@ use lifeboat_crds::{Quantity, Time};
 
 use super::error::EtcdError;
 use super::status::MemberStatus;
-use crate::host::discovery::Discovery;
+use crate::host::discovery::{Discovery, Platform};
 use crate::host::identity::HostId;
 use crate::host::last_comparison::Finding;
 
@@ -34,6 +34,8 @@ pub struct FactsInput<'a> {
     pub comparison: Option<&'a Finding>,
     /// What became of the last restore of this host.
     pub last_restore: Option<&'a LastRestore>,
+    /// Why no restore of all can be carried out by this agent, whatever the host is like.
+    pub restore_disabled: Option<&'a str>,
     /// Identity of the host.
     pub host_id: Option<&'a HostId>,
     /// Version of this agent.
@@ -53,6 +55,7 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         highest_revision_seen,
         comparison,
         last_restore,
+        restore_disabled,
         host_id,
         agent_version,
         now,
@@ -98,7 +101,29 @@ pub fn collect_facts(input: &FactsInput<'_>) -> MemberFacts {
         agreement,
         divergence,
         last_restore: last_restore.cloned(),
+        restore_obstacle: restore_disabled.map(str::to_owned).or_else(|| restore_obstacle(discovery)),
     }
+}
+
+/// Why this master could not take part in a restore of all.
+fn restore_obstacle(discovery: &Discovery) -> Option<String> {
+    match discovery.platform {
+        Platform::StaticPods => {}
+        other => {
+            return Some(format!(
+                "masters of platform {} are restored by hand: see docs/how-to/kublr-by-hand.md",
+                other.as_str()
+            ));
+        }
+    }
+    if !discovery.problems.is_empty() {
+        return Some(discovery.problems.join("; ").chars().take(1_024).collect());
+    }
+    let is_apart = discovery.is_wal_volume;
+    is_apart.then(|| {
+        "the directory of the WAL is the root of a volume of its own and cannot change places with another one"
+            .to_owned()
+    })
 }
 
 /// As many and as long as there is room for.

@@ -59,6 +59,7 @@ fn facts(
         highest_revision_seen: Some(99),
         comparison: None,
         last_restore: None,
+        restore_disabled: None,
         host_id: None,
         agent_version: "0.1.0",
         now: at(NOW),
@@ -68,7 +69,7 @@ fn facts(
 #[test]
 fn a_healthy_member_has_every_fact_and_no_problem() {
     let facts = facts(&discovery(), Some(Ok(status())), Some(at("2027-01-01T00:00:00Z")));
-    assert_eq!(facts.problem, None);
+    assert_eq!((&facts.problem, &facts.restore_obstacle), (&None, &None));
     assert_eq!((facts.is_leader, facts.has_leader, facts.is_learner), (Some(true), Some(true), Some(false)));
     assert_eq!(
         (facts.cluster_id.as_deref(), facts.member_id.as_deref()),
