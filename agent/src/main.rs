@@ -22,6 +22,7 @@ mod rejoin;
 mod report;
 mod restore_cli;
 mod restore_engine;
+mod restoring;
 mod snapshot_file;
 
 use std::io::Write;

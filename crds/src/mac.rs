@@ -19,6 +19,7 @@ use crate::document::{DocumentError, Envelope, FORMAT_MAJOR, canonical_json, exa
 use crate::identifier::NodeName;
 use crate::mark::{Decision, Mark, MarkStep, NodeOutcome};
 use crate::order::{Order, OrderDigest, RestoreId};
+use crate::signing::SigningKey;
 
 /// The per-restore key, 32 random bytes drawn by the order's author. Wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,7 +31,13 @@ impl RestoreKey {
         Self(bytes)
     }
 
-    /// The bytes, for sealing them to a host.
+    /// The key of a restore that this installation orders: every host with the installation's key finds it by itself, so that
+    /// agents join without being told. It gives nobody anything: who has that key could as well order another restore.
+    pub fn of_installation(installation: &SigningKey, restore: &RestoreId, token: &str) -> Self {
+        Self(installation.derive(format!("etcd.lifeboat.dev/restore-key\n{restore}\n{token}\n").as_bytes()))
+    }
+
+    /// The bytes, for carrying them to a host.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

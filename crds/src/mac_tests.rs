@@ -169,3 +169,16 @@ fn a_mark_or_decision_of_another_version_is_not_read_as_one_of_this() {
     let sealed = seal(&key, &place, &unknown).unwrap();
     assert!(matches!(open::<Decision>(&key, &place, sealed), Err(MacError::Document(_))));
 }
+
+#[test]
+fn a_key_of_the_installation_is_found_by_who_has_its_key_and_by_nobody_else() {
+    let key = |seed, token: &str| {
+        let installation = SigningKey::from_seed([seed; 32]);
+        *RestoreKey::of_installation(&installation, &RestoreId::new("ns", "r", 1, "ab"), token).as_bytes()
+    };
+    assert_eq!(key(1, "t"), key(1, "t"));
+    assert_ne!(key(1, "t"), key(2, "t"));
+    assert_ne!(key(1, "t"), key(1, "u"), "another order of the same restore has another key");
+    // Frozen: hosts of different versions find the same key. Computed by another program.
+    assert_eq!(hex::encode(key(1, "t")), "6855d61bcf05693a1b4d3d136a98d7c26bf340cb680eec6e2d873ef9b9e1d776");
+}

@@ -12,9 +12,12 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes};
 use ed25519_dalek::{Signature, Signer, VerifyingKey};
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::document::{DocumentError, Envelope, canonical_json, refuse_inexact};
 
@@ -24,7 +27,6 @@ pub const INSTALLATION_SECRET: &str = "lifeboat-installation";
 pub const SIGNING_KEY: &str = "signing.key";
 /// Key in that Secret: the public key, SubjectPublicKeyInfo in PEM.
 pub const SIGNING_PUB: &str = "signing.pub";
-// An X25519 identity, to which per-restore keys are sealed, will stand beside these two as `sealing.key`/`sealing.pub`.
 
 /// What kind of document a signature is for: the line that the signed bytes begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +164,16 @@ impl SigningKey {
     /// Its public part.
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
+    }
+
+    /// HMAC-SHA-256 of a text with the private key: another secret that everybody who has this one finds.
+    pub(crate) fn derive(&self, text: &[u8]) -> [u8; 32] {
+        // HMAC itself pads a key with zeros to the length of a block.
+        let mut block = Zeroizing::new([0; 64]);
+        block[..32].copy_from_slice(self.0.as_bytes());
+        let mut mac = <Hmac<Sha256> as KeyInit>::new((&*block).into());
+        mac.update(text);
+        mac.finalize().into_bytes().into()
     }
 }
 

@@ -176,39 +176,22 @@ impl LocationFile {
         }
     }
 
-    /// The same location in files that need nothing else: names, and what is to be in them. The first is the location's own.
+    /// The same location in files that need nothing else. The first is the location's own.
     ///
     /// # Errors
     /// A file that it names cannot be read, or keys are missing.
-    pub fn portable(&self, keys: &StoreKeys) -> Result<Vec<(&'static str, Zeroizing<String>)>, FileError> {
+    pub fn portable(&self, keys: &StoreKeys) -> Result<Vec<PortableFile>, FileError> {
         let Self { path, name: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
-        let wrong =
-            |error: serde_norway::Error| FileError::NotALocation { path: path.clone(), words: error.to_string() };
-        let mut document = serde_norway::to_value(self.location()).map_err(wrong)?;
-        let mut files = Vec::new();
         let needs_keys = spec.s3.as_ref().is_some_and(|s3| s3.credentials_secret_ref.is_some());
-        if let Some(s3) = document.get_mut("spec").and_then(|spec| spec.get_mut("s3")).and_then(Value::as_mapping_mut) {
-            if let Some(credentials) = self.credentials(keys, needs_keys)? {
-                files.push(("keys", Zeroizing::new(lines_of(&credentials))));
-                s3.insert("credentialsFile".into(), "keys".into());
-            }
-            if let Some(ca) = ca_bundle_file {
-                files.push(("ca.pem", Zeroizing::new(read(ca)?)));
-                s3.insert("caBundleFile".into(), "ca.pem".into());
-            }
-        }
-        if let (Some(spec), Some(root)) =
-            (document.get_mut("spec").and_then(|spec| spec.get_mut("directory")), directory)
-        {
-            let root =
-                std::path::absolute(root).map_err(|source| FileError::Unreadable { path: root.clone(), source })?;
-            if let Some(mapping) = spec.as_mapping_mut() {
-                mapping.insert("path".into(), root.to_string_lossy().into_owned().into());
-            }
-        }
-        let text = serde_norway::to_string(&document).map_err(wrong)?;
-        files.insert(0, ("location.yaml", Zeroizing::new(text)));
-        Ok(files)
+        let credentials = if spec.s3.is_some() { self.credentials(keys, needs_keys)? } else { None };
+        let ca = ca_bundle_file.as_deref().map(read).transpose()?;
+        let absolute = |root: &PathBuf| {
+            std::path::absolute(root).map_err(|source| FileError::Unreadable { path: root.clone(), source })
+        };
+        let directory = directory.as_ref().map(absolute).transpose()?;
+        let reach = StoreReach { credentials, ca, directory };
+        portable_files(&self.location(), &reach)
+            .map_err(|error| FileError::NotALocation { path: path.clone(), words: error.to_string() })
     }
 
     /// Keys from the file, else from the environment, else whatever the SDK finds (an instance role), unless the location
@@ -228,6 +211,56 @@ impl LocationFile {
             (Some(_), None) | (None, _) => Ok(None),
         }
     }
+}
+
+/// A file's name, and what is to be in it.
+pub type PortableFile = (&'static str, Zeroizing<String>);
+
+/// How the store of a location is reached, wherever that was read.
+#[derive(Debug, Default)]
+pub struct StoreReach {
+    /// Keys of the store.
+    pub credentials: Option<Credentials>,
+    /// The CA that signed its certificate, PEM.
+    pub ca: Option<String>,
+    /// Where its directory is on this machine.
+    pub directory: Option<PathBuf>,
+}
+
+/// A location in files that [`LocationFile::read`] needs nothing else beside. The first is the location's own.
+///
+/// # Errors
+/// It cannot be written as YAML; has not been seen.
+pub fn portable_files(
+    location: &EtcdBackupLocation,
+    reach: &StoreReach,
+) -> Result<Vec<PortableFile>, serde_norway::Error> {
+    let StoreReach { credentials, ca, directory } = reach;
+    let mut bare =
+        EtcdBackupLocation::new(location.metadata.name.as_deref().unwrap_or_default(), location.spec.clone());
+    bare.metadata.annotations = None;
+    let mut document = serde_norway::to_value(&bare)?;
+    let mut files = Vec::new();
+    let mut part = |name: &str, field: &str, value: String| {
+        let spec = document.get_mut("spec").and_then(|spec| spec.get_mut(name)).and_then(Value::as_mapping_mut);
+        if let Some(mapping) = spec {
+            mapping.insert(field.into(), value.into());
+        }
+    };
+    if let Some(credentials) = credentials {
+        files.push(("keys", Zeroizing::new(lines_of(credentials))));
+        part("s3", "credentialsFile", "keys".to_owned());
+    }
+    if let Some(ca) = ca {
+        files.push(("ca.pem", Zeroizing::new(ca.clone())));
+        part("s3", "caBundleFile", "ca.pem".to_owned());
+    }
+    if let Some(root) = directory {
+        part("directory", "path", root.to_string_lossy().into_owned());
+    }
+    let text = serde_norway::to_string(&document)?;
+    files.insert(0, ("location.yaml", Zeroizing::new(text)));
+    Ok(files)
 }
 
 /// The location of a list that holds it with its Secret and CA; anything else as it is.

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use lifeboat_crds::order::RestoreId;
 
-use super::RestoreCliError;
-use super::reach::Reach;
-use super::site::{SiteArguments, find_site};
-use super::status::standings;
+use crate::restoring::RestoringError;
+use crate::restoring::reach::Reach;
+use crate::restoring::site::{SiteArguments, find_site};
+use crate::restoring::standing::standings;
 
 /// Flags of `restore cleanup`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,7 @@ pub struct CleanupArguments {
 ///
 /// # Errors
 /// There is no such restore, or it is not over.
-pub async fn run(arguments: CleanupArguments, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
+pub async fn run(arguments: CleanupArguments, out: &mut (dyn Write + Send)) -> Result<(), RestoringError> {
     let CleanupArguments { restore, site } = arguments;
     let site = find_site(site).await?;
     let all = standings(&site)?;
@@ -38,7 +38,7 @@ pub async fn run(arguments: CleanupArguments, out: &mut (dyn Write + Send)) -> R
         writeln!(out, "nothing was removed; say --restore ID to remove what one restore keeps")?;
         return Ok(());
     };
-    let refused = |words: &str| RestoreCliError::Refused(format!("restore {id}: {words}"));
+    let refused = |words: &str| RestoringError::Refused(format!("restore {id}: {words}"));
     let standing =
         all.iter().find(|standing| standing.restore_id == id).ok_or_else(|| refused("it was never sealed here"))?;
     if standing.outcome.is_none() || standing.is_running {
@@ -46,7 +46,7 @@ pub async fn run(arguments: CleanupArguments, out: &mut (dyn Write + Send)) -> R
     }
     let kept = site.place.directory(id.as_str());
     // The order and the journal stay: by them this restore never runs here again.
-    crate::restore_engine::stage::clear(&kept).map_err(|error| RestoreCliError::Failed(error.to_string()))?;
+    crate::restore_engine::stage::clear(&kept).map_err(|error| RestoringError::Failed(error.to_string()))?;
     Reach::of(&site.node.state_dir, &id).forget()?;
     writeln!(out, "what restore {id} kept is removed")?;
     Ok(())

@@ -12,12 +12,12 @@ use lifeboat_executor::{JournalFile, Sealed, read_journal};
 use lifeboat_protocol::hand::Judgement;
 use lifeboat_protocol::{Ledger, Seats};
 
-use super::RestoreCliError;
-use super::hand::{Brought, HandError};
-use super::humans::{self, SURRENDER};
-use super::launch::is_running;
-use super::site::{Site, SiteArguments, find_site};
-use super::status::{Standing, only_open};
+use crate::restoring::RestoringError;
+use crate::restoring::hand::{Brought, HandError};
+use crate::restoring::humans::{self, SURRENDER};
+use crate::restoring::launch::is_running;
+use crate::restoring::site::{Site, SiteArguments, find_site};
+use crate::restoring::standing::{Standing, only_open};
 
 /// Within which an executor that runs hands its journal over.
 const HANDS_OVER: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ fn parse_journal(text: &str) -> Result<(NodeName, PathBuf), String> {
 ///
 /// # Errors
 /// Nobody can decide yet, in words.
-pub async fn run(arguments: DecideArguments, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
+pub async fn run(arguments: DecideArguments, out: &mut (dyn Write + Send)) -> Result<(), RestoringError> {
     let DecideArguments { surrender, journals, decision, restore, site } = arguments;
     let site = find_site(site).await?;
     let standing = only_open(&site, restore.as_ref())?;
@@ -90,7 +90,7 @@ pub async fn run(arguments: DecideArguments, out: &mut (dyn Write + Send)) -> Re
         }
         refused @ (Judgement::Missing(_) | Judgement::NotSurrendered(_) | Judgement::Contradiction) => {
             brought.forget()?;
-            Err(RestoreCliError::Refused(words_of(&refused, &sealed)))
+            Err(RestoringError::Refused(words_of(&refused, &sealed)))
         }
     }
 }
@@ -122,7 +122,7 @@ fn words_of(judgement: &Judgement, sealed: &Sealed) -> String {
 }
 
 /// Surrenders the journal of this master: by its executor where one runs, else by this command.
-async fn hand_over(site: &Site, standing: &Standing, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
+async fn hand_over(site: &Site, standing: &Standing, out: &mut (dyn Write + Send)) -> Result<(), RestoringError> {
     let directory = &standing.directory;
     let journal = directory.journal();
     if is_running(directory)? {
@@ -130,7 +130,7 @@ async fn hand_over(site: &Site, standing: &Standing, out: &mut (dyn Write + Send
         let begun = std::time::Instant::now();
         while !ledger(&journal)?.is_some_and(|ledger| ledger.surrendered) {
             if begun.elapsed() > HANDS_OVER {
-                return Err(RestoreCliError::GoesOn(
+                return Err(RestoringError::GoesOn(
                     "the executor has not handed the journal over yet: it does so once it is in doubt; see `lifeboat restore status`"
                         .to_owned(),
                 ));
@@ -152,14 +152,14 @@ async fn hand_over(site: &Site, standing: &Standing, out: &mut (dyn Write + Send
     Ok(())
 }
 
-fn ledger(journal: &std::path::Path) -> Result<Option<Ledger>, RestoreCliError> {
+fn ledger(journal: &std::path::Path) -> Result<Option<Ledger>, RestoringError> {
     Ok(match read_journal(journal)? {
         Some(Ok(Journal::Entries { entries, good: _ })) => Some(Ledger::sum(&entries)),
         Some(Ok(Journal::EndedElsewhere { .. }) | Err(_)) | None => None,
     })
 }
 
-impl From<HandError> for RestoreCliError {
+impl From<HandError> for RestoringError {
     fn from(error: HandError) -> Self {
         match error {
             HandError::Unreadable { .. } | HandError::Unusable { .. } | HandError::NoMember(_) => {

@@ -10,11 +10,6 @@ use lifeboat_protocol::Phase;
 use lifeboat_storage::ObjectStore;
 use tokio_util::sync::CancellationToken;
 
-use super::RestoreCliError;
-use super::humans::HostHumans;
-use super::launch::{notify_ready, remove_unit};
-use super::reach::Reach;
-use super::site::{Site, SiteArguments, find_site};
 use crate::archive::progress::Progress;
 use crate::archives::file::{LocationFile, StoreKeys};
 use crate::archives::read_identities;
@@ -26,6 +21,11 @@ use crate::master::services::Services;
 use crate::master::staging::Supply;
 use crate::master::trees::Trees;
 use crate::node_cli::{LocationArguments, Node, upload};
+use crate::restoring::RestoringError;
+use crate::restoring::humans::HostHumans;
+use crate::restoring::launch::{notify_ready, remove_unit};
+use crate::restoring::reach::Reach;
+use crate::restoring::site::{Site, SiteArguments, find_site};
 
 /// Flags of `restore run`.
 #[derive(Debug, clap::Args)]
@@ -42,20 +42,24 @@ pub struct RunArguments {
 ///
 /// # Errors
 /// The journal cannot be used any more in this process: start it again.
-pub async fn run(arguments: RunArguments, cancel: &CancellationToken) -> Result<(), RestoreCliError> {
+pub async fn run(arguments: RunArguments, cancel: &CancellationToken) -> Result<(), RestoringError> {
     let RunArguments { restore: id, site } = arguments;
     let _ = start_logging(&LogArguments { log_format: None, log_level: "info".to_owned() });
     let site = find_site(site).await?;
     let directory = site.restore(&id);
     let reach = Reach::of(&site.node.state_dir, &id);
     let location = LocationFile::read(&reach.location()).map_err(|error| {
-        RestoreCliError::Refused(format!(
+        RestoringError::Refused(format!(
             "how the location is reached is not known here ({error}): say `lifeboat restore join`"
         ))
     })?;
     let store = location.open(&StoreKeys::none()).await?;
+    let source = match reach.source() {
+        Some(path) => LocationFile::read(&path)?.open(&StoreKeys::none()).await?,
+        None => Arc::clone(&store),
+    };
     let sealed = directory.read(&site.name)?;
-    let machine = machine(&site, &sealed, Arc::clone(&store), &reach).await?;
+    let machine = machine(&site, &sealed, source, &reach).await?;
     let humans = HostHumans::of(&directory, sealed.clone(), site.name.clone());
     let executor = Executor::open(&site.lifeboat(), &id, &site.name, store, (machine, humans))?;
     hold_after_a_boot(&site, &directory, executor.phase())?;
@@ -78,7 +82,7 @@ fn hold_after_a_boot(
     site: &Site,
     directory: &lifeboat_executor::RestoreDirectory,
     phase: Phase,
-) -> Result<(), RestoreCliError> {
+) -> Result<(), RestoringError> {
     let is_alone = match phase {
         Phase::Serving | Phase::InDoubt => true,
         Phase::Staging
@@ -94,7 +98,7 @@ fn hold_after_a_boot(
     }
     let placed = [vec![site.place.member()], Vec::new()];
     let runs = !processes::look(placed)?.etcd.is_empty();
-    if runs { Ok(()) } else { site.pods(directory).hold().map_err(|error| RestoreCliError::Failed(error.to_string())) }
+    if runs { Ok(()) } else { site.pods(directory).hold().map_err(|error| RestoringError::Failed(error.to_string())) }
 }
 
 async fn machine(
@@ -102,7 +106,7 @@ async fn machine(
     sealed: &Sealed,
     store: Arc<dyn ObjectStore>,
     reach: &Reach,
-) -> Result<StaticPods, RestoreCliError> {
+) -> Result<StaticPods, RestoringError> {
     let directory = site.restore(&sealed.order.restore_id);
     let trees = Trees::new(site.place.clone(), sealed.order.restore_id.as_str());
     let identities = read_identities(reach.identity().as_deref()).map_err(crate::archives::ArchiveError::from)?;

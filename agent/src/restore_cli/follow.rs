@@ -7,11 +7,11 @@ use lifeboat_crds::mark::Outcome;
 use lifeboat_crds::order::RestoreId;
 use tokio_util::sync::CancellationToken;
 
-use super::RestoreCliError;
-use super::humans::Progress;
-use super::launch::is_running;
-use super::site::Site;
-use super::status::standing_of;
+use crate::restoring::RestoringError;
+use crate::restoring::humans::Progress;
+use crate::restoring::launch::is_running;
+use crate::restoring::site::Site;
+use crate::restoring::standing::standing_of;
 
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ pub async fn follow(
     id: &RestoreId,
     out: &mut (dyn Write + Send),
     cancel: &CancellationToken,
-) -> Result<(), RestoreCliError> {
+) -> Result<(), RestoringError> {
     let directory = site.restore(id);
     let mut shown = None;
     let mut away = Duration::ZERO;
@@ -48,20 +48,20 @@ pub async fn follow(
             }
             Some(Outcome::RolledBack) => {
                 let why = standing.why.map(|why| format!(": {why}")).unwrap_or_default();
-                return Err(RestoreCliError::Failed(format!("nothing was restored, the old data is back{why}")));
+                return Err(RestoringError::Failed(format!("nothing was restored, the old data is back{why}")));
             }
             None => {}
         }
         away = if is_running(&directory)? { Duration::ZERO } else { away + LOOK };
         if away > STARTS {
-            return Err(RestoreCliError::Failed(format!(
+            return Err(RestoringError::Failed(format!(
                 "the executor of this restore does not run: see {} and begin it again with `lifeboat restore join`",
-                super::launch::log_of(&directory).display()
+                crate::restoring::launch::log_of(&directory).display()
             )));
         }
         tokio::select! {
             () = cancel.cancelled() => {
-                return Err(RestoreCliError::GoesOn(
+                return Err(RestoringError::GoesOn(
                     "the restore goes on; see `lifeboat restore status`, or call it off with `lifeboat restore cancel`".to_owned(),
                 ));
             }

@@ -264,4 +264,4 @@ impl Plan {
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-pub(super) mod tests;
+pub mod tests;

@@ -4,32 +4,30 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use lifeboat_crds::mac::RestoreKey;
-use lifeboat_crds::order::{EtcdClusterId, OrderedMember, OrderedSafety, OrderedTimeouts, RestoreId};
+use lifeboat_crds::order::{OrderedMember, OrderedSafety, OrderedTimeouts, RestoreId};
 use lifeboat_crds::signing::SignatureState;
 use lifeboat_executor::{Draft, StartError, Started, find_restores, start};
 use lifeboat_protocol::start::Refusal;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::RestoreCliError;
-use super::code::JoinCode;
 use super::follow::follow;
-use super::join::{refuse_while_something_waits, seal_here};
-use super::keys::HostRestoreKeys;
-use super::launch::launch;
 use super::plan::{Choices, Facts, NAMESPACE, Plan, plan};
-use super::reach::Reach;
-use super::site::{Site, SiteArguments, find_site};
-use super::status::standing_of;
 use crate::archives::file::LocationFile;
 use crate::archives::{ArchivePlace, Shelf, Unlock};
-use crate::etcd::status::{MemberStatus, fetch_member};
 use crate::host::highest_revision::HighestRevision;
 use crate::keyring::Keyring;
 use crate::node_cli::{Format, fetch_cluster_uid, parse_member, print};
-use crate::restore_engine::identity::{read_cluster_uids, read_wal_head};
+use crate::restore_engine::identity::read_cluster_uids;
 use crate::restore_engine::order::OrderMember;
+use crate::restoring::RestoringError;
+use crate::restoring::code::JoinCode;
+use crate::restoring::keys::{HostRestoreKeys, draw_key};
+use crate::restoring::launch::launch;
+use crate::restoring::reach::{Reach, read_identity};
+use crate::restoring::sealing::{look_at_etcd, placed_cluster, refuse_while_something_waits, seal_here};
+use crate::restoring::site::{Site, SiteArguments, find_site};
+use crate::restoring::standing::standing_of;
 
 /// Attempts of one node that are looked through for one that is free.
 const MOST_ATTEMPTS: i32 = 10_000;
@@ -125,7 +123,7 @@ pub async fn run(
     arguments: StartArguments,
     out: &mut (dyn Write + Send),
     cancel: &CancellationToken,
-) -> Result<(), RestoreCliError> {
+) -> Result<(), RestoringError> {
     let site = find_site(arguments.site.clone()).await?;
     refuse_while_something_waits(&site)?;
     let wanted = arguments.backup.as_deref().unwrap_or("latest");
@@ -153,12 +151,11 @@ pub async fn run(
     let planned = plan(&choices, &facts, attempt, &token);
     let Some(approved) = &arguments.approve else { return show(&planned, arguments.output, out) };
     check_approval(&planned, approved)?;
-    let key = RestoreKey::new(rand::random());
     let keyring = Keyring::of_host(&site.node.state_dir).current().await;
-    let keys = HostRestoreKeys { lifeboat: site.lifeboat(), entered: None };
+    let keys = HostRestoreKeys { lifeboat: site.lifeboat(), entered: None, signer: keyring.signer.clone() };
     let mut order = planned.order;
     let started = loop {
-        let draft = Draft { order: order.clone(), key: key.clone() };
+        let draft = Draft { key: draw_key(keyring.signer.as_ref(), &order), order: order.clone() };
         let begun =
             start(&site.lifeboat(), &shelf.store, &draft, keyring.signer.as_ref(), (&keyring.known, &keys)).await;
         match begun {
@@ -181,18 +178,19 @@ async fn begin(
     shelf: &Shelf,
     out: &mut (dyn Write + Send),
     cancel: &CancellationToken,
-) -> Result<(), RestoreCliError> {
+) -> Result<(), RestoringError> {
     let Started { restore_id, digest, slot: _, key } = &started;
     let code = JoinCode { key: key.clone(), digest: digest.clone() };
     let shown = code.reveal();
     let location = LocationFile::read(arguments.place.location())?;
-    let sealed = seal_here(site, &shelf.store, &shelf.cluster, Some(code)).await?;
+    let sealed = seal_here(site, (&shelf.store, &shelf.cluster), Some(code)).await?;
     if sealed != *restore_id {
-        return Err(RestoreCliError::Failed("another restore took the slot: see `lifeboat restore status`".to_owned()));
+        return Err(RestoringError::Failed("another restore took the slot: see `lifeboat restore status`".to_owned()));
     }
     // Only now: what nobody carries out must leave no private key behind.
     let reach = Reach::of(&site.node.state_dir, restore_id);
-    reach.keep(&location, arguments.place.keys(), arguments.unlock.path(), &site.data_dir)?;
+    let identity = read_identity(arguments.unlock.path())?;
+    reach.keep(&location.portable(arguments.place.keys())?, None, identity, &site.data_dir)?;
     writeln!(
         out,
         "restore {restore_id} is ordered. On every other master, within {} s:\n\n  lifeboat restore join --location FILE --code {}\n\n\
@@ -221,7 +219,7 @@ fn choices_of(arguments: &StartArguments, is_trusted: bool) -> Choices {
     }
 }
 
-fn show(plan: &Plan, output: Format, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
+fn show(plan: &Plan, output: Format, out: &mut (dyn Write + Send)) -> Result<(), RestoringError> {
     let order = &plan.order;
     let code = &order.request.approval_code;
     let names = |members: &'_ [OrderedMember]| members.iter().map(|member| member.name.clone()).collect();
@@ -243,16 +241,16 @@ fn show(plan: &Plan, output: Format, out: &mut (dyn Write + Send)) -> Result<(),
         "\nNothing was changed, and nothing can be begun.\n".to_owned()
     };
     print(out, output, &(plan.words() + &next), &shown)?;
-    if plan.blockers.is_empty() { Ok(()) } else { Err(RestoreCliError::Refused(plan.blockers.join("; "))) }
+    if plan.blockers.is_empty() { Ok(()) } else { Err(RestoringError::Refused(plan.blockers.join("; "))) }
 }
 
-fn check_approval(plan: &Plan, approved: &str) -> Result<(), RestoreCliError> {
+fn check_approval(plan: &Plan, approved: &str) -> Result<(), RestoringError> {
     if !plan.blockers.is_empty() {
-        return Err(RestoreCliError::Refused(plan.blockers.join("; ")));
+        return Err(RestoringError::Refused(plan.blockers.join("; ")));
     }
     let code = &plan.order.request.approval_code;
     if code != approved.trim() {
-        return Err(RestoreCliError::Refused(format!(
+        return Err(RestoringError::Refused(format!(
             "{} is not the code of this plan: it has changed, or other flags were given. Look at it again without --approve",
             approved.trim()
         )));
@@ -261,14 +259,14 @@ fn check_approval(plan: &Plan, approved: &str) -> Result<(), RestoreCliError> {
 }
 
 /// The lowest attempt that has not ended here: one that was cut off goes on.
-fn free_attempt(site: &Site, sha256: &str) -> Result<i32, RestoreCliError> {
+fn free_attempt(site: &Site, sha256: &str) -> Result<i32, RestoringError> {
     let here = find_restores(&site.lifeboat())?;
     for attempt in 1..MOST_ATTEMPTS {
         let id = RestoreId::new(NAMESPACE, site.name.as_str(), attempt, sha256);
         match here.iter().find(|(known, _)| *known == id) {
             None => return Ok(attempt),
             Some((_, directory)) if standing_of(directory, &id)?.outcome.is_none() => {
-                return Err(RestoreCliError::Refused(format!(
+                return Err(RestoringError::Refused(format!(
                     "restore {id} is under way on this master: see `lifeboat restore status`; if its executor does not run, \
                      `lifeboat restore join` starts it again"
                 )));
@@ -276,14 +274,7 @@ fn free_attempt(site: &Site, sha256: &str) -> Result<i32, RestoreCliError> {
             Some(_) => {}
         }
     }
-    Err(RestoreCliError::Refused("this master restored too often".to_owned()))
-}
-
-/// What this master's etcd says, where it serves.
-pub(super) async fn look_at_etcd(site: &Site) -> Option<MemberStatus> {
-    let client = site.node.client().await.ok()?;
-    let status = fetch_member(&client).await.ok()?;
-    status.has_leader().then_some(status)
+    Err(RestoringError::Refused("this master restored too often".to_owned()))
 }
 
 async fn cluster_uids(site: &Site, serves: bool) -> Vec<String> {
@@ -296,15 +287,4 @@ async fn cluster_uids(site: &Site, serves: bool) -> Vec<String> {
     let database: PathBuf = site.place.database();
     let read = tokio::task::spawn_blocking(move || read_cluster_uids(&database)).await;
     read.ok().and_then(Result::ok).map(|uids| uids.into_iter().collect()).unwrap_or_default()
-}
-
-pub(super) fn placed_cluster(site: &Site) -> Result<EtcdClusterId, RestoreCliError> {
-    let head = read_wal_head(&site.place.wal())?;
-    head.map(|head| EtcdClusterId(head.cluster_id)).ok_or_else(|| {
-        RestoreCliError::Refused(format!(
-            "there is no etcd data in {}: a master without data joins with `lifeboat etcd reinitialize` after the others \
-             were restored; call it --lost there",
-            site.place.data_dir.display()
-        ))
-    })
 }

@@ -4,10 +4,10 @@ use std::io::Write;
 
 use lifeboat_crds::order::RestoreId;
 
-use super::RestoreCliError;
-use super::humans::{self, RELEASE};
-use super::site::{SiteArguments, find_site};
-use super::status::only_open;
+use crate::restoring::RestoringError;
+use crate::restoring::humans::{self, RELEASE};
+use crate::restoring::site::{SiteArguments, find_site};
+use crate::restoring::standing::only_open;
 
 /// Flags of `restore cancel` and `restore release`.
 #[derive(Debug, clap::Args)]
@@ -24,12 +24,12 @@ pub struct WishArguments {
 ///
 /// # Errors
 /// There is no restore to wish anything of.
-pub async fn run(arguments: WishArguments, name: &str, out: &mut (dyn Write + Send)) -> Result<(), RestoreCliError> {
+pub async fn run(arguments: WishArguments, name: &str, out: &mut (dyn Write + Send)) -> Result<(), RestoringError> {
     let WishArguments { restore, site } = arguments;
     let site = find_site(site).await?;
     let standing = only_open(&site, restore.as_ref())?;
     if name == RELEASE && !standing.holds_before_release {
-        return Err(RestoreCliError::Refused("this restore does not hold before its release".to_owned()));
+        return Err(RestoringError::Refused("this restore does not hold before its release".to_owned()));
     }
     humans::wish(standing.directory.root(), name)?;
     let words = if name == RELEASE {

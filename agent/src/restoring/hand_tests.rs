@@ -5,7 +5,7 @@ use lifeboat_crds::mark::{Reason, Verdict};
 use lifeboat_executor::JournalFile;
 
 use super::*;
-use crate::restore_cli::fixture::{Master, masters};
+use crate::restoring::fixture::{Master, masters};
 
 fn append(master: &Master, record: Record) {
     let mut journal = JournalFile::open(&master.directory.journal(), &master.directory.lock()).unwrap();

@@ -7,14 +7,36 @@ use std::path::{Path, PathBuf};
 
 use lifeboat_crds::order::RestoreId;
 
-use super::RestoreCliError;
-use crate::archives::file::{LocationFile, StoreKeys};
+use zeroize::Zeroizing;
+
+use super::RestoringError;
+use crate::archives::file::PortableFile;
 use crate::host::crashsafe::{self, WriteError};
 
 /// Below the state directory: one directory a restore.
 const RESTORES: &str = "restores";
 /// Holds etcd's data directory on the host: while its manifest is held, nothing else tells it.
 const DATA_DIRECTORY: &str = "data-directory";
+
+/// The private keys that open the backup.
+const IDENTITY: &str = "identity";
+/// Directory of the location of the backup, where it is another one.
+const SOURCE: &str = "source";
+
+/// Reads a file of private keys that a human named.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_identity(path: Option<&Path>) -> Result<Option<Zeroizing<Vec<u8>>>, RestoringError> {
+    let Some(path) = path else { return Ok(None) };
+    let read = std::fs::read(path).map(Zeroizing::new);
+    let refused = |error| RestoringError::Refused(format!("{} cannot be read: {error}", path.display()));
+    read.map(Some).map_err(refused)
+}
+
+fn write_all(root: &Path, files: &[PortableFile]) -> Result<(), WriteError> {
+    files.iter().rev().try_for_each(|(name, text)| crashsafe::replace(&root.join(name), text.as_bytes(), 0o600))
+}
 
 /// The copy for one restore.
 #[derive(Clone, Debug)]
@@ -35,7 +57,7 @@ impl Reach {
 
     /// The file of private keys, where the backup needs one.
     pub fn identity(&self) -> Option<PathBuf> {
-        let path = self.root.join("identity");
+        let path = self.root.join(IDENTITY);
         path.exists().then_some(path)
     }
 
@@ -51,28 +73,36 @@ impl Reach {
         texts.map(PathBuf::from).collect()
     }
 
-    /// Makes the copy.
+    /// The file of the location that holds the backup, where it is another one than that in which the masters meet.
+    pub fn source(&self) -> Option<PathBuf> {
+        let path = self.root.join(SOURCE).join("location.yaml");
+        path.exists().then_some(path)
+    }
+
+    /// Makes the copy: of the location in which the masters meet, of that of the backup where it is another one, of the private
+    /// keys that open it, and of where etcd's data is.
     ///
     /// # Errors
-    /// Something cannot be read or written.
+    /// Something cannot be written.
     pub fn keep(
         &self,
-        location: &LocationFile,
-        keys: &StoreKeys,
-        identity: Option<&Path>,
+        location: &[PortableFile],
+        source: Option<&[PortableFile]>,
+        identity: Option<Zeroizing<Vec<u8>>>,
         data_dir: &Path,
-    ) -> Result<(), RestoreCliError> {
+    ) -> Result<(), WriteError> {
         crashsafe::make_private_directory(&self.root)?;
         crashsafe::replace(&self.root.join(DATA_DIRECTORY), data_dir.as_os_str().as_encoded_bytes(), 0o600)?;
-        for (name, text) in location.portable(keys)? {
-            crashsafe::replace(&self.root.join(name), text.as_bytes(), 0o600)?;
+        // The location last: what can be reached is reached with everything that belongs to it.
+        if let Some(files) = source {
+            let root = self.root.join(SOURCE);
+            crashsafe::make_private_directory(&root)?;
+            write_all(&root, files)?;
         }
-        if let Some(path) = identity {
-            let text = std::fs::read(path)
-                .map_err(|error| RestoreCliError::Refused(format!("{} cannot be read: {error}", path.display())))?;
-            crashsafe::replace(&self.root.join("identity"), &text, 0o600)?;
+        if let Some(text) = identity {
+            crashsafe::replace(&self.root.join(IDENTITY), &text, 0o600)?;
         }
-        Ok(())
+        write_all(&self.root, location)
     }
 
     /// Removes it, private keys above all.

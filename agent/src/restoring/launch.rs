@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use lifeboat_crds::order::RestoreId;
 use lifeboat_executor::RestoreDirectory;
 
-use super::RestoreCliError;
+use super::RestoringError;
 use super::site::Site;
 use crate::host::crashsafe;
 use crate::master::services::{Services, systemctl};
@@ -46,7 +46,7 @@ pub fn is_running(directory: &RestoreDirectory) -> io::Result<bool> {
 ///
 /// # Errors
 /// It could not be started.
-pub async fn launch(site: &Site, id: &RestoreId) -> Result<(), RestoreCliError> {
+pub async fn launch(site: &Site, id: &RestoreId) -> Result<(), RestoringError> {
     let directory = site.restore(id);
     if is_running(&directory)? {
         return Ok(());
@@ -57,7 +57,7 @@ pub async fn launch(site: &Site, id: &RestoreId) -> Result<(), RestoreCliError> 
     }
 }
 
-async fn launch_unit(site: &Site, id: &RestoreId) -> Result<(), RestoreCliError> {
+async fn launch_unit(site: &Site, id: &RestoreId) -> Result<(), RestoringError> {
     let program = std::env::current_exe()?;
     let text = unit(&program, id, &site.given.environment());
     crashsafe::replace(&Path::new(UNITS).join(UNIT), text.as_bytes(), 0o600)?;
@@ -92,7 +92,7 @@ fn unit(program: &Path, id: &RestoreId, environment: &[(&'static str, String)]) 
     )
 }
 
-fn launch_process(site: &Site, id: &RestoreId, log: &Path) -> Result<(), RestoreCliError> {
+fn launch_process(site: &Site, id: &RestoreId, log: &Path) -> Result<(), RestoringError> {
     let log = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["restore", "run", "--restore", id.as_str()]).envs(site.given.environment());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lifeboat_crds::NodeName;
 use lifeboat_executor::{RestoreDirectory, find_restores};
 
-use super::RestoreCliError;
+use super::RestoringError;
 use super::reach::Reach;
 use crate::host::discovery::Platform;
 use crate::host::files::{HostOptions, read_facts};
@@ -62,7 +62,7 @@ impl Site {
 ///
 /// # Errors
 /// It is not understood well enough for a restore.
-pub async fn find_site(arguments: SiteArguments) -> Result<Site, RestoreCliError> {
+pub async fn find_site(arguments: SiteArguments) -> Result<Site, RestoringError> {
     let SiteArguments { node: given } = arguments;
     let options = given.options();
     let facts = read_facts(&options.root, options.manifest_dir.as_deref());
@@ -80,7 +80,7 @@ pub async fn find_site(arguments: SiteArguments) -> Result<Site, RestoreCliError
     match node.discovery().platform {
         Platform::StaticPods => {}
         platform => {
-            return Err(RestoreCliError::Refused(format!(
+            return Err(RestoringError::Refused(format!(
                 "masters of platform {} are not restored by this command yet: see `lifeboat etcd restore --help`",
                 platform.as_str()
             )));
@@ -97,7 +97,7 @@ async fn find_held(
     given: &NodeArguments,
     options: &HostOptions,
     followed: &Path,
-) -> Result<Option<(Node, Place)>, RestoreCliError> {
+) -> Result<Option<(Node, Place)>, RestoringError> {
     let data_dirs = match &options.overrides.data_dir {
         Some(given) => vec![given.clone()],
         None => [Reach::data_directories(&given.state_dir), vec![DEFAULT_DATA_DIR.into()]].concat(),
@@ -151,7 +151,7 @@ mod tests {
         (root, manifests)
     }
 
-    async fn site(root: &Path) -> Result<Site, RestoreCliError> {
+    async fn site(root: &Path) -> Result<Site, RestoringError> {
         let (root, state) = (root.display(), root.join("state"));
         let flags = [format!("--host-root={root}"), format!("--state-dir={}", state.display())];
         find_site(Line::try_parse_from(["x".to_owned()].into_iter().chain(flags)).unwrap().site).await
@@ -170,7 +170,7 @@ mod tests {
             std::fs::write(&file, "spec: {directory: {mount: nfs, path: shelf}}").unwrap();
             let location = LocationFile::read(&file).unwrap();
             let reach = Reach::of(&before.node.state_dir, &id);
-            reach.keep(&location, &StoreKeys::none(), None, &before.data_dir).unwrap();
+            reach.keep(&location.portable(&StoreKeys::none()).unwrap(), None, None, &before.data_dir).unwrap();
             pods.hold().unwrap();
             assert_eq!(std::fs::read_dir(&manifests).unwrap().count(), 0);
             let held = site(root.path()).await.unwrap();

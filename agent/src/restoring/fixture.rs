@@ -12,7 +12,7 @@ use lifeboat_storage::{MemoryStore, ObjectStore};
 
 use super::code::JoinCode;
 use super::keys::HostRestoreKeys;
-use super::plan;
+use crate::restore_cli::plan;
 
 /// A master that takes part.
 pub struct Master {
@@ -28,13 +28,13 @@ pub async fn masters(dir: &Path) -> Vec<Master> {
     let store: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
     let known = KnownKeys::default();
     let home = |name: &str| dir.join(name).join("lifeboat");
-    let nobody = HostRestoreKeys { lifeboat: home("m0"), entered: None };
+    let nobody = HostRestoreKeys { lifeboat: home("m0"), entered: None, signer: None };
     let draft = Draft { order, key: RestoreKey::new([7; 32]) };
     let started = start(&home("m0"), &store, &draft, None, (&known, &nobody)).await.unwrap();
     let mut masters = Vec::new();
     for name in ["m0", "m1", "m2"] {
         let code = JoinCode { key: started.key.clone(), digest: started.digest.clone() };
-        let keys = HostRestoreKeys { lifeboat: home(name), entered: Some(code) };
+        let keys = HostRestoreKeys { lifeboat: home(name), entered: Some(code), signer: None };
         let volume = Volume {
             node: NodeName::from(name),
             placed_cluster: Some(EtcdClusterId(9)),

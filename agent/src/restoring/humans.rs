@@ -147,7 +147,7 @@ mod tests {
     #[tokio::test]
     async fn a_wish_is_seen_until_it_is_granted_and_what_is_told_can_be_read() {
         let home = tempfile::tempdir().unwrap();
-        let master = crate::restore_cli::fixture::masters(home.path()).await.swap_remove(0);
+        let master = crate::restoring::fixture::masters(home.path()).await.swap_remove(0);
         let dir = master.directory.root().to_owned();
         let mut humans = HostHumans::of(&master.directory, master.sealed, master.name);
         assert_eq!(humans.wishes().unwrap(), Wishes::default());
