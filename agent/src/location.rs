@@ -101,6 +101,17 @@ pub fn is_conditional(location: &EtcdBackupLocation) -> bool {
     location.status.as_ref().and_then(|status| status.conditional_writes) == Some(true)
 }
 
+/// How the store of a location is reached, wherever that was read: in values that a host can keep.
+#[derive(Debug, Default)]
+pub struct StoreReach {
+    /// Keys of the store.
+    pub credentials: Option<Credentials>,
+    /// The CA that signed its certificate, PEM.
+    pub ca: Option<String>,
+    /// Where its directory is on this machine.
+    pub directory: Option<PathBuf>,
+}
+
 /// Opens locations.
 #[derive(Clone, Debug)]
 pub struct LocationOpener {
@@ -171,6 +182,21 @@ impl LocationOpener {
     pub async fn open(&self, spec: &EtcdBackupLocationSpec) -> Result<Arc<dyn ObjectStore>, LocationError> {
         match (&spec.s3, &spec.directory) {
             (Some(s3), None) => {
+                let StoreReach { credentials, ca, directory: _ } = self.reach(spec).await?;
+                Ok(Arc::new(S3Store::connect(s3_config(s3, credentials, ca.map(String::into_bytes))).await?))
+            }
+            (None, Some(directory)) => self.open_directory(directory),
+            (Some(_), Some(_)) | (None, None) => Err(LocationError::NotUnderstood),
+        }
+    }
+
+    /// How the store of a location is reached, in values that a host can keep.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn reach(&self, spec: &EtcdBackupLocationSpec) -> Result<StoreReach, LocationError> {
+        match (&spec.s3, &spec.directory) {
+            (Some(s3), None) => {
                 let credentials = match &s3.credentials_secret_ref {
                     Some(secret) => Some(self.fetch_credentials(secret).await?),
                     None => None,
@@ -179,27 +205,46 @@ impl LocationOpener {
                     Some(selector) => Some(self.fetch_ca(selector).await?),
                     None => None,
                 };
-                Ok(Arc::new(S3Store::connect(s3_config(s3, credentials, ca)).await?))
+                let ca = ca.map(|pem| String::from_utf8_lossy(&pem).into_owned());
+                Ok(StoreReach { credentials, ca, directory: None })
             }
-            (None, Some(directory)) => self.open_directory(directory),
+            (None, Some(directory)) => {
+                let root = self.directory_of(directory)?;
+                Ok(StoreReach { directory: Some(root.clone()), ..StoreReach::default() })
+            }
             (Some(_), Some(_)) | (None, None) => Err(LocationError::NotUnderstood),
         }
     }
 
     fn open_directory(&self, directory: &DirectoryLocation) -> Result<Arc<dyn ObjectStore>, LocationError> {
         let DirectoryLocation { mount, sub_path } = directory;
-        let Some(root) = self.directories.get(mount) else {
-            let known: Vec<&str> = self.directories.keys().map(String::as_str).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            return Err(LocationError::NoSuchMount { name: mount.clone(), known });
-        };
+        let root = self.directory_of(directory)?;
         let sub_path = Some(sub_path.as_str()).filter(|path| !path.is_empty());
         let store = DirectoryStore::new(mount, root.clone(), sub_path)?;
         Ok(Arc::new(store.with_reserve_percent(self.directory_reserve_percent)))
     }
 
+    fn directory_of(
+        &self,
+        DirectoryLocation { mount, sub_path: _ }: &DirectoryLocation,
+    ) -> Result<&PathBuf, LocationError> {
+        self.directories.get(mount).ok_or_else(|| {
+            let known: Vec<&str> = self.directories.keys().map(String::as_str).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            LocationError::NoSuchMount { name: mount.clone(), known }
+        })
+    }
+
+    /// Reads a Secret; nothing where it does not exist.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn fetch_secret(&self, name: &str) -> Result<Option<Secret>, LocationError> {
+        bounded(format!("Secret {name:?}"), self.api::<Secret>().get_opt(name)).await
+    }
+
     async fn fetch_credentials(&self, ObjectName { name }: &ObjectName) -> Result<Credentials, LocationError> {
-        let found = bounded(format!("Secret {name:?}"), self.api::<Secret>().get_opt(name)).await?;
+        let found = self.fetch_secret(name).await?;
         let secret = found.ok_or_else(|| {
             LocationError::CredentialsMissing(format!(
                 "Secret {name:?} (spec.s3.credentialsSecretRef) does not exist in this namespace: create it with the \

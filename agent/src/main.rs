@@ -22,6 +22,7 @@ mod rejoin;
 mod report;
 mod restore_cli;
 mod restore_engine;
+mod restores;
 mod restoring;
 mod snapshot_file;
 

@@ -38,13 +38,20 @@ pub struct ReportError(String);
 pub struct Reporter {
     client: Client,
     namespace: String,
+    node: NodeName,
     manager: String,
 }
 
 impl Reporter {
     /// Writes as the agent of `node`.
     pub fn new(client: Client, namespace: &str, node: &NodeName) -> Self {
-        Self { client, namespace: namespace.to_owned(), manager: agent_field_manager(node) }
+        Self { client, namespace: namespace.to_owned(), node: node.clone(), manager: agent_field_manager(node) }
+    }
+
+    /// The same, as another manager: what is applied by one is not taken away by what the other applies.
+    pub fn as_another(&self, name: &str) -> Self {
+        // Names of nodes have no slash, so this is no other node's.
+        Self { manager: agent_field_manager(&NodeName(format!("{}/{name}", self.node))), ..self.clone() }
     }
 
     /// The field manager of this node's agent.

@@ -98,6 +98,27 @@ impl Said {
     }
 }
 
+/// Puts program and tools on every master, where `lifeboat install` would put them.
+pub fn equip(bed: &Testbed, program: &Path) -> Result<()> {
+    for node in bed.nodes() {
+        let bin = node.path("/opt/lifeboat/bin");
+        std::fs::create_dir_all(&bin)?;
+        std::os::unix::fs::symlink(program, bin.join("lifeboat"))?;
+        for line in EtcdLine::ALL {
+            let tools = node.path("/opt/lifeboat/tools").join(line.name());
+            std::fs::create_dir_all(&tools)?;
+            for tool in ["etcd", "etcdutl"] {
+                let built = bed.binaries().of_line(line, tool);
+                // They are built in a directory of root's own, and etcd may be another user here.
+                let store = built.canonicalize()?.parent().context("a program lies in a directory")?.to_owned();
+                std::fs::set_permissions(store, std::fs::Permissions::from_mode(0o755))?;
+                std::os::unix::fs::symlink(built, tools.join(tool))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What a member says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -126,22 +147,7 @@ impl Masters {
         let own = ["/root", "/var/backups"].map(PathBuf::from);
         let node_dirs = own.into_iter().chain(options.node_dirs.iter().cloned()).collect();
         let bed = Testbed::start(Options { node_dirs, ..options }).await?;
-        for node in bed.nodes() {
-            let bin = node.path("/opt/lifeboat/bin");
-            std::fs::create_dir_all(&bin)?;
-            std::os::unix::fs::symlink(&program, bin.join("lifeboat"))?;
-            for line in EtcdLine::ALL {
-                let tools = node.path("/opt/lifeboat/tools").join(line.name());
-                std::fs::create_dir_all(&tools)?;
-                for tool in ["etcd", "etcdutl"] {
-                    let built = bed.binaries().of_line(line, tool);
-                    // They are built in a directory of root's own, and etcd may be another user here.
-                    let store = built.canonicalize()?.parent().context("a program lies in a directory")?.to_owned();
-                    std::fs::set_permissions(store, std::fs::Permissions::from_mode(0o755))?;
-                    std::os::unix::fs::symlink(built, tools.join(tool))?;
-                }
-            }
-        }
+        equip(&bed, &program)?;
         Ok(Self { bed })
     }
 

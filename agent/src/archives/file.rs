@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_norway::Value;
 use zeroize::Zeroizing;
 
-use crate::location::{LocationError, s3_config};
+use crate::location::{LocationError, StoreReach, s3_config};
 
 /// Keys of the store from the environment.
 #[derive(clap::Args)]
@@ -215,17 +215,6 @@ impl LocationFile {
 
 /// A file's name, and what is to be in it.
 pub type PortableFile = (&'static str, Zeroizing<String>);
-
-/// How the store of a location is reached, wherever that was read.
-#[derive(Debug, Default)]
-pub struct StoreReach {
-    /// Keys of the store.
-    pub credentials: Option<Credentials>,
-    /// The CA that signed its certificate, PEM.
-    pub ca: Option<String>,
-    /// Where its directory is on this machine.
-    pub directory: Option<PathBuf>,
-}
 
 /// A location in files that [`LocationFile::read`] needs nothing else beside. The first is the location's own.
 ///

@@ -31,6 +31,7 @@ use crate::host::space::read_space;
 use crate::host::tools::read_tool_versions;
 use crate::report::{ReportError, Reporter, Written};
 use crate::restore_engine::outcome::read_last_restore;
+use crate::restores::news::last_ended;
 
 /// How often host and member are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -240,7 +241,12 @@ async fn tool_versions<'k>(
 /// Blocking.
 pub fn last_restore_of(options: &HostOptions, view: &HostView) -> Option<LastRestore> {
     let volume = view.discovery.volume.as_deref()?;
-    read_last_restore(&options.root.resolve(volume))
+    let from_file = read_last_restore(&options.root.resolve(volume));
+    let data_dir = view.discovery.data_dir.as_deref()?;
+    let of_all = last_ended(&options.root.resolve(data_dir).join("lifeboat"));
+    // A result that cannot be read has no time, and must not be hidden by one that can.
+    let is_unknown = from_file.as_ref().is_some_and(|last| last.time.is_none());
+    if is_unknown { from_file } else { from_file.into_iter().chain(of_all).max_by_key(|last| last.time.clone()) }
 }
 
 fn free_bytes(data_dir: Option<&Path>, spool: &Path) -> FreeBytes {

@@ -14,12 +14,15 @@ pub enum Need {
     Backups,
     /// The watch of EtcdBackupLocations.
     Locations,
+    /// The watch of EtcdRestores.
+    Restores,
     /// The EtcdMember has been written.
     Member,
 }
 
 impl Need {
-    const ALL: [Self; 5] = [Self::HostLock, Self::ClusterId, Self::Backups, Self::Locations, Self::Member];
+    const ALL: [Self; 6] =
+        [Self::HostLock, Self::ClusterId, Self::Backups, Self::Locations, Self::Restores, Self::Member];
 
     const fn words(self) -> &'static str {
         match self {
@@ -27,6 +30,7 @@ impl Need {
             Self::ClusterId => "the UID of namespace kube-system",
             Self::Backups => "the API server to list EtcdBackups",
             Self::Locations => "the API server to list EtcdBackupLocations",
+            Self::Restores => "the API server to list EtcdRestores",
             Self::Member => "the API server to take this node's EtcdMember",
         }
     }

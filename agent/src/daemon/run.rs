@@ -5,6 +5,7 @@
 mod backups;
 mod errands;
 mod locations;
+mod restores;
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::backups::BackupCarrier;
 use self::locations::LocationCarrier;
+use self::restores::RestoreCarrier;
 use super::config::Config;
 use super::member::MemberKeeper;
 use super::metrics::{AgentHealth, Metrics};
@@ -40,14 +42,18 @@ use crate::host::lock::{HostLock, LockError};
 use crate::keyring::Keyring;
 use crate::location::LocationOpener;
 use crate::location::probe::Prober;
+use crate::node_cli::NodeArguments;
 use crate::report::Reporter;
+use crate::restores::Restorer;
+use crate::restores::follow::Follower;
 use lifeboat_process::version::VERSION;
 
 /// Until the API server is asked again for what the agent cannot work without.
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Why an agent without the flag carries out no restore.
-const RESTORE_DISABLED: &str = "the agent may not restore: set agent.restore.enabled in the chart's values";
+const RESTORE_DISABLED: &str =
+    "the agent was started without --restore: use `lifeboat restore` on the masters themselves";
 
 /// Longest wait for an answer.
 const ASK_DEADLINE: Duration = Duration::from_secs(15);
@@ -172,7 +178,7 @@ impl Parts {
             directories,
             directory_reserve_percent,
             restore,
-            host_arguments: _,
+            host_arguments,
             host,
         } = config;
         let reporter = Reporter::new(client.clone(), &namespace, &node);
@@ -196,6 +202,7 @@ impl Parts {
         };
         let backups =
             BackupCarrier::new(reporter.clone(), runner, opener.clone(), Arc::clone(&highest), Arc::clone(&metrics));
+        let restores_of = (opener.clone(), namespace.clone(), cluster_uid.clone());
         let prober = Prober { opener: opener.clone(), cluster_uid: cluster_uid.clone(), host_id: host_id.clone() };
         let cataloger = Cataloger {
             opener,
@@ -207,6 +214,7 @@ impl Parts {
             host_id: host_id.clone(),
             keyring: Arc::clone(&keyring),
         };
+        let (restores_opener, restores_namespace, restores_cluster) = restores_of;
         let locations = LocationCarrier::new(reporter.clone(), prober, cataloger);
         let mut watches = JoinSet::new();
         watches.spawn(watch_assigned(
@@ -225,7 +233,29 @@ impl Parts {
             Arc::new(locations),
             stop.clone(),
         ));
+        let restorer = Restorer {
+            opener: restores_opener,
+            keyring: Arc::clone(&keyring),
+            node: node.clone(),
+            namespace: restores_namespace,
+            cluster_uid: restores_cluster,
+            host: NodeArguments::of(host_arguments, state_dir, tools_dir.clone()),
+        };
         let mut keepers = JoinSet::new();
+        if restore {
+            let restores = RestoreCarrier::new(reporter.clone(), restorer.clone());
+            watches.spawn(watch_assigned(
+                client.clone(),
+                restorer.namespace.clone(),
+                node.clone(),
+                Arc::clone(&readiness),
+                Arc::new(restores),
+                stop.clone(),
+            ));
+            keepers.spawn(Follower::new(restorer, client.clone(), &reporter).run());
+        } else {
+            readiness.met(Need::Restores);
+        }
         keepers.spawn(keyring.keep());
         let member = MemberKeeper {
             node,

@@ -29,6 +29,11 @@ pub struct NodeArguments {
 }
 
 impl NodeArguments {
+    /// Those of a process that was told by other flags.
+    pub const fn of(host: HostArguments, state_dir: PathBuf, tools_dir: PathBuf) -> Self {
+        Self { host, state_dir, tools_dir }
+    }
+
     /// How the host is read.
     pub fn options(&self) -> HostOptions {
         self.host.clone().into()

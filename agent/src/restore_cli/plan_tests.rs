@@ -1,7 +1,7 @@
 use super::*;
 use serde_json::json;
 
-fn manifest() -> Manifest {
+pub fn manifest() -> Manifest {
     serde_json::from_value(json!({
         "backupId": "20261124-020304-00000001", "data": "data", "attempt": 1,
         "object": {"namespace": "n", "name": "b", "spec": {"locationRef": {"name": "l"}}},

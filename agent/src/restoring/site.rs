@@ -24,6 +24,13 @@ pub struct SiteArguments {
     node: NodeArguments,
 }
 
+impl SiteArguments {
+    /// Those of a process that was told by other flags.
+    pub const fn of(node: NodeArguments) -> Self {
+        Self { node }
+    }
+}
+
 /// This master.
 #[derive(Debug)]
 pub struct Site {

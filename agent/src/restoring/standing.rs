@@ -24,6 +24,12 @@ pub struct Standing {
     pub directory: RestoreDirectory,
     /// How far it is.
     pub phase: String,
+    /// The same, where the journal could be read.
+    #[serde(skip)]
+    pub step: Option<Phase>,
+    /// Revision that the restored cluster served first.
+    #[serde(skip)]
+    pub revision: Option<i64>,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// Why it was not committed.
@@ -84,11 +90,13 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
     // Before the journal: one that ends in this moment must not look like one that died.
     let is_running = is_running(directory)?;
     let order = directory.read_order_alone().ok();
-    let mut outage_seconds = None;
+    let (mut outage_seconds, mut step, mut revision) = (None, None, None);
     let (phase, outcome, why) = match read_journal(&directory.journal())? {
         Some(Ok(Journal::Entries { entries, good: _ })) => {
             let ledger = Ledger::sum(&entries);
             let outcome = ledger.ended;
+            step = Some(ledger.phase());
+            revision = ledger.served.map(|served| served.revision);
             outage_seconds = ledger.quiesced_at.map(|at| ledger.elapsed.saturating_sub(at).as_secs());
             let why = ledger.left.or(ledger.attempted.rollback).map(|reason: Reason| reason.to_string());
             (phase_words(ledger.phase()).to_owned(), outcome, why.filter(|_| outcome != Some(Outcome::Committed)))
@@ -102,6 +110,8 @@ pub fn standing_of(directory: &RestoreDirectory, id: &RestoreId) -> Result<Stand
     Ok(Standing {
         restore_id: id.clone(),
         phase,
+        step,
+        revision,
         outcome,
         why,
         outage_seconds,
