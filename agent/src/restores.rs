@@ -5,6 +5,8 @@
 //! does, which outlives this process and the API server.
 
 pub mod author;
+pub mod changes;
+pub mod comparing;
 pub mod follow;
 pub mod inspect;
 pub mod news;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corpus::{ALL, LINES, database, sealed, snapshot, verify};
-use lifeboat_snapshot::{HashKvError, MemoryScratch, Options, Verifier};
+use lifeboat_snapshot::{HashKvError, KeyVersion, MemoryScratch, Options, Verifier, visit_keys};
 
 #[test]
 fn the_slow_reader_gives_the_same_facts_of_every_snapshot() {
@@ -195,4 +195,47 @@ fn an_index_that_finds_no_room_costs_hash_kv_and_nothing_else() {
     let (facts, hash_kv) = verifier.finish_with_hash_kv().unwrap();
     assert_eq!(facts, verify(&bytes).unwrap());
     assert!(matches!(hash_kv, Err(HashKvError::Scratch(_))));
+}
+
+#[test]
+fn the_walk_through_the_keys_meets_what_the_slow_reader_reads_in_the_same_order() {
+    for line in LINES {
+        for name in ALL {
+            let bytes = snapshot(line, name);
+            let read = slow::read(&bytes).unwrap();
+            let revision = |key: &[u8]| i64::from_be_bytes(key[..8].try_into().unwrap());
+            let expected: Vec<(i64, bool, usize)> = read
+                .entries
+                .iter()
+                .filter(|(bucket, _, _)| bucket == b"key")
+                .map(|(_, key, _)| (revision(key), key.len() == 18))
+                .enumerate()
+                .map(|(index, (revision, is_tombstone))| (revision, is_tombstone, index))
+                .collect();
+            let (mut met, mut values) = (Vec::new(), read.entries.iter().filter(|entry| entry.0 == b"key"));
+            let mut file = std::io::Cursor::new(&bytes);
+            visit_keys(&mut file, &mut |KeyVersion { key, mod_revision, is_tombstone }| {
+                // The key stands in the value behind its tag and length.
+                let value = &values.next().unwrap().2;
+                let at = value.windows(key.len()).position(|window| window == key).unwrap();
+                assert!(at == 2 || at == 3, "{line} {name}: key at {at}");
+                met.push((mod_revision, is_tombstone, met.len()));
+            })
+            .unwrap_or_else(|error| panic!("{line} {name}: {error}"));
+            assert_eq!(met, expected, "{line} {name}");
+        }
+    }
+}
+
+/// Nobody walks what was not proven; if somebody does, it ends, with or without an error.
+#[test]
+fn the_walk_survives_any_damage() {
+    let whole = snapshot("3.6", "used");
+    for at in (0..whole.len()).step_by(7) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let mut count = 0_u64;
+        let _ = visit_keys(&mut std::io::Cursor::new(&bytes), &mut |_| count += 1);
+        assert!(count < 1_000_000);
+    }
 }

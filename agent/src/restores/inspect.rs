@@ -9,14 +9,16 @@ use std::time::Duration;
 use jiff::Timestamp;
 use lifeboat_crds::finding::FindingKind;
 use lifeboat_crds::manifest::Manifest;
-use lifeboat_crds::restore::{Finding, ListedMember, PlanReport, PlannedBackup};
+use lifeboat_crds::restore::{AffectedVolumes, Finding, ListedMember, PlanReport, PlannedBackup};
 use lifeboat_crds::signing::SignatureState;
 use lifeboat_crds::{BackupId, EtcdBackupLocation, Reason, Time, label};
 use lifeboat_storage::ObjectStore;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::Changes;
+use super::comparing::{Compared, count_changes};
 use super::{Request, Restorer, RestoresError};
-use crate::archive::encryption::parse_identities;
+use crate::archive::encryption::{Identities, parse_identities};
 use crate::etcd::status::{MemberStatus, fetch_member};
 use crate::host::fingerprint::{Fingerprints, read_fingerprints};
 use crate::manifest::{FoundManifest, Manifests};
@@ -26,6 +28,8 @@ use crate::restoring::site::Site;
 
 /// For how long a store that does not answer is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Where API servers keep their objects, unless told otherwise.
+const ETCD_PREFIX: &str = "/registry";
 
 /// What the findings follow from. Pure.
 #[derive(Debug)]
@@ -181,7 +185,10 @@ impl Restorer {
         let cluster = annotation(label::ALLOW_OTHER_CLUSTER).unwrap_or(&self.cluster_uid);
         let found = self.manifest(&store, cluster, request, cancel).await?;
         let live = self.live(&site).await?;
-        let identity = self.usable_identity(request).await;
+        let (identities, identity) = match self.identities(request).await {
+            Ok(identities) => (identities, None),
+            Err(words) => (None, Some(words)),
+        };
         let (root, files) = (site.node.options.root.clone(), site.node.discovery().api_server.clone());
         let fingerprints = tokio::task::spawn_blocking(move || read_fingerprints(&root, &files)).await;
         let busy = refuse_while_something_waits(&site).err().map(|error| error.to_string());
@@ -194,15 +201,19 @@ impl Restorer {
             live: &live,
             fingerprints: &fingerprints.unwrap_or_default(),
             has_identity: request.cluster.decryption.is_some(),
-            identity: identity.err(),
+            identity,
             busy,
             needs_api: needs_api(&locations.meeting, has_web_identity()),
         };
         let mut all = findings(&seen);
-        all.push(Finding::new(
-            FindingKind::NotCompared,
-            "what changed since the backup is not counted by this version",
-        ));
+        let changes = match self.changes(&site, (&store, &found.manifest), identities, cancel).await {
+            Ok(changes) => changes,
+            Err(words) => {
+                let words = format!("what changed since the backup could not be counted: {words}");
+                all.push(Finding::new(FindingKind::NotCompared, words));
+                Changes::default()
+            }
+        };
         let Manifest { snapshot, backup_id, start_time, cluster: of, .. } = &found.manifest;
         Ok(PlanReport {
             backup: PlannedBackup {
@@ -220,8 +231,8 @@ impl Restorer {
             cluster_id: live.cluster_id.to_string(),
             revision: live.revision,
             time: Time(whole(Timestamp::now())),
-            changes: Vec::new(),
-            persistent_volumes: None,
+            changes: changes.by_resource,
+            persistent_volumes: Some(changes.volumes).filter(|volumes| *volumes != AffectedVolumes::default()),
             findings: all,
         })
     }
@@ -250,12 +261,26 @@ impl Restorer {
         status.map_err(|error| RestoresError::Because(Reason::NoHealthyMember, error.to_string()))
     }
 
-    /// Whether what opens the backup is there and is what it should be; what is wrong in words.
-    async fn usable_identity(&self, request: &Request<'_>) -> Result<(), String> {
+    /// What opens the backup; what is wrong with it in words.
+    async fn identities(&self, request: &Request<'_>) -> Result<Option<Arc<Identities>>, String> {
         let identity = self.identity(request.cluster.decryption.as_ref()).await.map_err(|error| error.to_string())?;
-        let Some(bytes) = identity else { return Ok(()) };
+        let Some(bytes) = identity else { return Ok(None) };
         let text = std::str::from_utf8(&bytes).map_err(|_| "the identity is no text".to_owned())?;
-        parse_identities(text).map(drop).map_err(|error| format!("the identity of spec.cluster.decryption: {error}"))
+        let parsed =
+            parse_identities(text).map_err(|error| format!("the identity of spec.cluster.decryption: {error}"))?;
+        Ok(Some(Arc::new(parsed)))
+    }
+
+    async fn changes(
+        &self,
+        site: &Site,
+        (store, manifest): (&Arc<dyn ObjectStore>, &Manifest),
+        identities: Option<Arc<Identities>>,
+        cancel: &CancellationToken,
+    ) -> Result<Changes, String> {
+        let client = site.node.client().await.map_err(|error| error.to_string())?;
+        let compared = Compared { store, manifest, identities };
+        count_changes(compared, (&client, ETCD_PREFIX), &site.node.state_dir, cancel).await
     }
 }
 
