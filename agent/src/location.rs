@@ -157,6 +157,15 @@ impl LocationOpener {
             .ok_or_else(|| LocationError::Missing(name.to_owned()))
     }
 
+    /// Reads every location.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn fetch_locations(&self) -> Result<Vec<EtcdBackupLocation>, LocationError> {
+        let (api, params) = (self.api::<EtcdBackupLocation>(), ListParams::default());
+        Ok(bounded("the list of EtcdBackupLocations".to_owned(), api.list(&params)).await?.items)
+    }
+
     /// Reads every EtcdMember.
     ///
     /// # Errors

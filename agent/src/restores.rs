@@ -5,6 +5,7 @@
 //! does, which outlives this process and the API server.
 
 pub mod author;
+pub mod cache;
 pub mod changes;
 pub mod comparing;
 pub mod follow;
@@ -12,24 +13,35 @@ pub mod inspect;
 pub mod news;
 pub mod request;
 
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use lifeboat_crds::order::RestoreId;
 use lifeboat_crds::restore::{ClusterRestore, Decryption, PlannedBackup, RestorePlan};
 use lifeboat_crds::{EtcdBackupLocation, EtcdRestore, NodeName, Reason, TaskError};
-use lifeboat_executor::StartError;
+use lifeboat_executor::{SealOutcome, StartError};
 use lifeboat_protocol::start::Refusal;
 use lifeboat_storage::ObjectStore;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use crate::archives::file::{PortableFile, portable_files};
+use self::request::{keep_request, request_of_host};
+use crate::archives::ArchiveError;
+use crate::archives::file::{LocationFile, PortableFile, StoreKeys, portable_files};
 use crate::keyring::Keyring;
 use crate::location::{LocationError, LocationOpener};
+use crate::manifest::Manifests;
 use crate::node_cli::NodeArguments;
 use crate::restoring::RestoringError;
+use crate::restoring::launch::launch;
 use crate::restoring::reach::Reach;
+use crate::restoring::sealing::look_for_order;
 use crate::restoring::site::{Site, SiteArguments, find_site};
+
+/// For how long a store that does not answer is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an agent takes part in restores with.
 #[derive(Clone)]
@@ -176,7 +188,11 @@ impl Restorer {
         Ok(())
     }
 
-    async fn portable(&self, location: &EtcdBackupLocation) -> Result<Vec<PortableFile>, RestoresError> {
+    /// A location in files that a host can keep.
+    ///
+    /// # Errors
+    /// Its Secret or CA is missing, or the API server does not answer.
+    pub async fn portable(&self, location: &EtcdBackupLocation) -> Result<Vec<PortableFile>, RestoresError> {
         let reach = self.opener.reach(&location.spec).await?;
         portable_files(location, &reach).map_err(|error| RestoringError::Failed(error.to_string()).into())
     }
@@ -214,5 +230,42 @@ impl Restorer {
             }
             (None, None) => Ok(None),
         }
+    }
+
+    /// Joins what was ordered on another host, in a location that is kept on this one. What needs a private key waits for a
+    /// human with that, `lifeboat restore join`; what an object asks for, for that object. Tells whether something was joined.
+    ///
+    /// # Errors
+    /// The store, or this host.
+    pub async fn join_from(&self, site: &Site, location: &Path) -> Result<bool, RestoresError> {
+        let failed = |error: ArchiveError| RestoringError::from(error);
+        let file = LocationFile::read(location).map_err(RestoringError::from)?;
+        let store = file.open(&StoreKeys::none()).await.map_err(failed)?;
+        let outcome = look_for_order(site, (&store, &self.cluster_uid), None).await?;
+        let SealOutcome::Sealed(id, directory) = outcome else { return Ok(false) };
+        let order = directory.read_order_alone().map_err(RestoringError::from)?;
+        if order.request.namespace == self.namespace {
+            return Ok(true);
+        }
+        let known = self.keyring.current().await.known;
+        let cancel = CancellationToken::new();
+        let (store, cluster) = (store.as_ref(), order.backup.cluster.as_str());
+        let manifests = Manifests { store, cluster, known: &known, patience: PATIENCE, cancel: &cancel };
+        let found = manifests.fetch(&order.backup.backup_id).await;
+        keep_request(&directory, &request_of_host(&order, &file.name())).map_err(RestoringError::from)?;
+        let needs_key = found.map_or(true, |found| !found.manifest.archive.recipients.is_empty());
+        if needs_key {
+            tracing::warn!(
+                restore_id = %id,
+                "a restore was ordered and sealed here; it needs a private key: say `lifeboat restore join --identity FILE` on this master"
+            );
+            return Ok(true);
+        }
+        let files = file.portable(&StoreKeys::none()).map_err(RestoringError::from)?;
+        let reach = Reach::of(&site.node.state_dir, &id);
+        reach.keep(&files, None, None, &site.data_dir).map_err(RestoringError::from)?;
+        launch(site, &id).await?;
+        tracing::info!(restore_id = %id, author = %order.author, "joined what was ordered on another master");
+        Ok(true)
     }
 }

@@ -147,6 +147,11 @@ impl LocationFile {
         EtcdBackupLocation::new(&self.name.clone().unwrap_or_else(stem), self.spec.clone())
     }
 
+    /// The name of the location.
+    pub fn name(&self) -> String {
+        self.location().metadata.name.unwrap_or_default()
+    }
+
     /// Opens the store.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::follow::follow;
 use crate::archives::file::LocationFile;
 use crate::archives::{ArchivePlace, Shelf, Unlock};
+use crate::restores::request::{keep_request, read_request, request_of_host};
 use crate::restoring::RestoringError;
 use crate::restoring::code::JoinCode;
 use crate::restoring::launch::launch;
@@ -60,6 +61,10 @@ pub async fn run(
         let ask = async || parse_code(&ask(cancel).await?);
         seal_or_ask(&site, (&shelf.store, &shelf.cluster), given, ask).await?
     };
+    let directory = site.restore(&id);
+    if read_request(&directory)?.is_none() {
+        keep_request(&directory, &request_of_host(&directory.read_order_alone()?, &location.name()))?;
+    }
     Reach::of(&site.node.state_dir, &id).keep(
         &location.portable(place.keys())?,
         None,

@@ -20,6 +20,7 @@ use crate::keyring::Keyring;
 use crate::node_cli::{Format, fetch_cluster_uid, parse_member, print};
 use crate::restore_engine::identity::read_cluster_uids;
 use crate::restore_engine::order::OrderMember;
+use crate::restores::request::{keep_request, request_of_host};
 use crate::restoring::RestoringError;
 use crate::restoring::code::JoinCode;
 use crate::restoring::keys::{HostRestoreKeys, draw_key};
@@ -187,6 +188,8 @@ async fn begin(
     if sealed != *restore_id {
         return Err(RestoringError::Failed("another restore took the slot: see `lifeboat restore status`".to_owned()));
     }
+    let directory = site.restore(restore_id);
+    keep_request(&directory, &request_of_host(&directory.read_order_alone()?, &location.name()))?;
     // Only now: what nobody carries out must leave no private key behind.
     let reach = Reach::of(&site.node.state_dir, restore_id);
     let identity = read_identity(arguments.unlock.path())?;

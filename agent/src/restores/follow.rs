@@ -22,6 +22,7 @@ use lifeboat_protocol::start::Ignored;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::cache::cached;
 use super::news::progress_of;
 use super::{Request, Restorer, RestoresError};
 use crate::report::{Reporter, Written};
@@ -35,7 +36,13 @@ use crate::restoring::standing::{Standing, standings};
 /// Between looks while a restore goes on.
 const OFTEN: Duration = Duration::from_secs(2);
 /// Between looks while none does.
-const SELDOM: Duration = Duration::from_secs(30);
+const SELDOM: Duration = Duration::from_secs(10);
+/// Between looks for orders that no object tells of: each is a request to the store.
+const LOOK: Duration = Duration::from_secs(60);
+/// The same, while the API server does not answer: somebody may be about to restore.
+const LOOK_WHILE_AWAY: Duration = Duration::from_secs(10);
+/// Between looks at the locations.
+const KEEP_EVERY: Duration = Duration::from_secs(300);
 /// A watch is begun anew this often: a connection that died unseen must not hide an order.
 const WATCH_SECONDS: u32 = 60;
 
@@ -52,6 +59,12 @@ pub struct Follower {
     listed: BTreeMap<String, EtcdRestore>,
     /// What was said last of each restore, by UID.
     said: BTreeMap<String, NodeProgress>,
+    /// When orders were last looked for that no object tells of.
+    looked: Option<Instant>,
+    /// When the locations were last kept.
+    kept: Option<Instant>,
+    /// Whether the API server did not answer the last time.
+    is_away: bool,
     /// The last words of trouble, so that each is logged once.
     trouble: Option<String>,
 }
@@ -88,7 +101,18 @@ impl Follower {
     pub fn new(restorer: Restorer, client: Client, reporter: &Reporter) -> Self {
         let reporter = reporter.as_another("progress");
         let (said, listed) = (BTreeMap::new(), BTreeMap::new());
-        Self { restorer, client, reporter, seen: None, listed, said, trouble: None }
+        Self {
+            restorer,
+            client,
+            reporter,
+            seen: None,
+            listed,
+            said,
+            looked: None,
+            kept: None,
+            is_away: false,
+            trouble: None,
+        }
     }
 
     /// Follows for as long as the process lives.
@@ -101,11 +125,15 @@ impl Follower {
             tokio::select! {
                 event = events.next() => match event {
                     Some(Ok(event)) => {
+                        self.is_away = false;
                         self.see(event);
                         // Something may be to be done at once.
                         next = next.min(Instant::now() + Duration::from_millis(200));
                     }
-                    Some(Err(error)) => tracing::debug!(error = watch_words(&error), "the watch of EtcdRestores is begun again"),
+                    Some(Err(error)) => {
+                        self.is_away = true;
+                        tracing::debug!(error = watch_words(&error), "the watch of EtcdRestores is begun again");
+                    }
                     None => return,
                 },
                 () = tokio::time::sleep_until(next) => {
@@ -182,7 +210,38 @@ impl Follower {
             }
         }
         self.call_off(&here)?;
+        self.keep_locations(&site).await;
+        goes_on |= self.join_unasked(&site).await;
         Ok(goes_on)
+    }
+
+    /// For the day on which there is no API server to be asked.
+    async fn keep_locations(&mut self, site: &Site) {
+        let is_due = self.kept.is_none_or(|at| at.elapsed() >= KEEP_EVERY);
+        if self.is_away || self.seen.is_none() || !is_due {
+            return;
+        }
+        match self.restorer.keep_locations(&site.node.state_dir).await {
+            Ok(()) => self.kept = Some(Instant::now()),
+            Err(error) => tracing::debug!(%error, "how locations are reached is kept later"),
+        }
+    }
+
+    /// Looks for orders that no object tells of, in every location that this host knows, and joins. Tells whether one was.
+    async fn join_unasked(&mut self, site: &Site) -> bool {
+        let pause = if self.is_away { LOOK_WHILE_AWAY } else { LOOK };
+        if self.looked.is_some_and(|at| at.elapsed() < pause) {
+            return false;
+        }
+        self.looked = Some(Instant::now());
+        let mut joined = false;
+        for path in cached(&site.node.state_dir) {
+            match self.restorer.join_from(site, &path).await {
+                Ok(found) => joined |= found,
+                Err(error) => tracing::debug!(location = %path.display(), %error, "orders are looked for later"),
+            }
+        }
+        joined
     }
 
     /// An executor that died is started again, where no unit does.

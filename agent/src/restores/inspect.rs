@@ -4,7 +4,6 @@
 //! not be asked, and is asked again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use lifeboat_crds::finding::FindingKind;
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::Changes;
 use super::comparing::{Compared, count_changes};
-use super::{Request, Restorer, RestoresError};
+use super::{PATIENCE, Request, Restorer, RestoresError};
 use crate::archive::encryption::{Identities, parse_identities};
 use crate::etcd::status::{MemberStatus, fetch_member};
 use crate::host::fingerprint::{Fingerprints, read_fingerprints};
@@ -26,8 +25,6 @@ use crate::restoring::RestoringError;
 use crate::restoring::sealing::refuse_while_something_waits;
 use crate::restoring::site::Site;
 
-/// For how long a store that does not answer is asked again.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Where API servers keep their objects, unless told otherwise.
 const ETCD_PREFIX: &str = "/registry";
 

@@ -99,7 +99,9 @@ fn launch_process(site: &Site, id: &RestoreId, log: &Path) -> Result<(), Restori
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     // A session of its own: it is not ended with the terminal of whoever started it.
     command.process_group(0);
-    command.spawn()?;
+    let mut child = command.spawn()?;
+    // An agent outlives many of them: nobody else takes their exit status.
+    std::thread::spawn(move || child.wait());
     Ok(())
 }
 
