@@ -10,7 +10,7 @@ use std::time::Instant;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
-use lifeboat_crds::{API_VERSION, EtcdBackup, OPERATOR_FIELD_MANAGER};
+use lifeboat_crds::{API_VERSION, EtcdBackup, EtcdMember, EtcdRestore, OPERATOR_FIELD_MANAGER, label};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -198,6 +198,39 @@ impl ObjectWriter {
         Ok(())
     }
 
+    /// Creates a restore again that its own rewind wiped out. One that exists is left alone: GitOps was faster.
+    ///
+    /// # Errors
+    /// What the API server answers, except that the name is taken.
+    pub async fn create_restore(&self, restore: &EtcdRestore) -> Result<(), ReconcileError> {
+        self.pass_gate()?;
+        let mut restore = restore.clone();
+        restore.metadata.namespace = Some(self.namespace.clone());
+        let params = PostParams { field_manager: Some(OPERATOR_FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match self.api::<EtcdRestore>().create(&params, &restore).await {
+            Ok(_) => tracing::info!(restore = restore.name_any(), "restore made again with its outcome"),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => return Err(ReconcileError::of(EtcdRestore::KIND.as_str(), error)),
+        }
+        Ok(())
+    }
+
+    /// Notes on a member for which restore an EtcdRestore was made again.
+    ///
+    /// # Errors
+    /// What the API server answers, except that the member is gone.
+    pub async fn note_told(&self, member: &EtcdMember, restore_id: &str) -> Result<Written, ReconcileError> {
+        self.pass_gate()?;
+        let patch = json!({"metadata": {"annotations": {label::TOLD: restore_id}}});
+        let params = PatchParams { field_manager: Some(OPERATOR_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        match self.api::<Guarded<EtcdMember>>().patch_metadata(&member.name_any(), &params, &Patch::Merge(&patch)).await
+        {
+            Ok(_) => Ok(Written::Applied),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(Written::Gone),
+            Err(error) => Err(ReconcileError::of(EtcdMember::KIND.as_str(), error)),
+        }
+    }
+
     /// Deletes the record of a backup, if it is still the one that was decided upon.
     ///
     /// # Errors
@@ -308,6 +341,8 @@ mod tests {
             writer.apply_status(&backup(), &status(-1), &status(1), Lock::Version).await.map(drop),
             writer.create_backup(&backup(), &backup()).await,
             writer.delete_backup(&backup()).await.map(drop),
+            writer.create_restore(&EtcdRestore::new("r", spec())).await,
+            writer.note_told(&EtcdMember::new("m1", lifeboat_crds::member::EtcdMemberSpec {}), "id").await.map(drop),
         ];
         for result in results {
             assert!(matches!(result, Err(ReconcileError::NotLeading)), "{result:?}");
@@ -364,6 +399,34 @@ mod tests {
         let object = backup();
         let (created, ()) = tokio::join!(writer.create_backup(&object, &object), script);
         created.unwrap();
+    }
+
+    fn spec() -> lifeboat_crds::EtcdRestoreSpec {
+        serde_json::from_value(json!({"cluster": {"from": {"backupRef": {"name": "b"}}}})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_restore_is_made_again_unless_gitops_was_faster_and_that_is_noted() {
+        let (writer, mut server) = writer(true);
+        let script = async {
+            let asked =
+                server.expect("POST", "/apis/etcd.lifeboat.dev/v1alpha1/namespaces/lifeboat/etcdrestores?").await;
+            assert_eq!(asked.json()["metadata"], json!({"name": "r", "namespace": "lifeboat"}));
+            asked.refuse(409, "AlreadyExists", "etcdrestores \"r\" already exists");
+            let members = "/apis/etcd.lifeboat.dev/v1alpha1/namespaces/lifeboat/etcdmembers";
+            let asked = server.expect("PATCH", &format!("{members}/m1?")).await;
+            assert!(asked.uri.contains("fieldManager=lifeboat-operator"), "{}", asked.uri);
+            assert_eq!(asked.content_type, "application/merge-patch+json");
+            assert_eq!(*asked.json(), json!({"metadata": {"annotations": {label::TOLD: "id"}}}));
+            asked.answer(200, &json!({"apiVersion": API_VERSION, "kind": "EtcdMember", "metadata": {"name": "m1"}}));
+        };
+        let member = EtcdMember::new("m1", lifeboat_crds::member::EtcdMemberSpec {});
+        let calls = async {
+            writer.create_restore(&EtcdRestore::new("r", spec())).await.unwrap();
+            writer.note_told(&member, "id").await.unwrap()
+        };
+        let (written, ()) = tokio::join!(calls, script);
+        assert_eq!(written, Written::Applied);
     }
 
     #[tokio::test]

@@ -129,6 +129,18 @@ fn without_progress(backup: &EtcdBackup) -> EtcdBackup {
     still
 }
 
+/// A restore without what the agents write: of their words others learn once the operator has made something of them.
+fn without_agents(restore: &EtcdRestore) -> EtcdRestore {
+    let mut still = restore.clone();
+    still.metadata.resource_version = None;
+    still.metadata.managed_fields = None;
+    if let Some(status) = &mut still.status {
+        status.execution = None;
+        status.nodes = Vec::new();
+    }
+    still
+}
+
 /// Fingerprint of a value by its JSON. A value without JSON never seems to change.
 fn fingerprint(value: &impl serde::Serialize) -> Fingerprint {
     Fingerprint::of(&serde_json::to_vec(value).unwrap_or_default())
@@ -191,11 +203,11 @@ impl Watched for EtcdRestore {
     }
 
     fn sign_of_life(&self) -> Option<Fingerprint> {
-        None
+        self.status.as_ref().map(|status| fingerprint(&(&status.assignment, &status.execution)))
     }
 
-    fn is_heartbeat_after(&self, _: &Self) -> bool {
-        false
+    fn is_heartbeat_after(&self, before: &Self) -> bool {
+        without_agents(self) == without_agents(before)
     }
 }
 
@@ -255,6 +267,27 @@ mod tests {
         let mut pinned = backup("2", serde_json::json!({}));
         pinned.metadata.annotations = Some([(label::PIN.to_owned(), "audit".to_owned())].into());
         assert!(!pinned.is_heartbeat_after(&first));
+    }
+
+    #[test]
+    fn what_agents_say_of_a_restore_is_a_heartbeat_for_all_others() {
+        let restore = |status: serde_json::Value| -> EtcdRestore {
+            serde_json::from_value(
+                serde_json::json!({"apiVersion": "etcd.lifeboat.dev/v1alpha1", "kind": "EtcdRestore",
+                "metadata": {"name": "r"}, "spec": {"member": {"nodeName": "m1"}}, "status": status}),
+            )
+            .unwrap()
+        };
+        let first = restore(serde_json::json!({"phase": "Running"}));
+        let step =
+            restore(serde_json::json!({"phase": "Running", "nodes": [{"nodeName": "m1", "step": "1/10 Stage"}]}));
+        assert!(step.is_heartbeat_after(&first));
+        assert!(!restore(serde_json::json!({"phase": "Restored"})).is_heartbeat_after(&first));
+        let execution = serde_json::json!({"nodeName": "m1", "attempt": 1, "task": "Plan",
+            "startTime": "2026-11-24T00:00:00Z", "heartbeatTime": "2026-11-24T00:00:00Z"});
+        let begun = restore(serde_json::json!({"phase": "Running", "execution": execution}));
+        assert!(begun.is_heartbeat_after(&first));
+        assert_ne!(begun.sign_of_life(), first.sign_of_life());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reads from the caches what the deciders need, as plain data. Reads no API, decides nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,14 @@ use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use lifeboat_crds::member::LastRestore;
-use lifeboat_crds::{ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, label};
+use lifeboat_crds::{
+    ConditionType, EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, EtcdRestore, label,
+};
 use lifeboat_decisions::backup::{ObservedBackup, Sighting};
 use lifeboat_decisions::location::ObservedLocation;
 use lifeboat_decisions::member::ObservedMember;
+use lifeboat_decisions::restore::recreation::{Recreation, decide_recreation};
+use lifeboat_decisions::restore::{ObservedRestore, has_ended, is_candidate, pinned_backup};
 use lifeboat_decisions::retention::{ObservedRetention, last_restore};
 use lifeboat_decisions::schedule::{ObservedSchedule, newest_run};
 use lifeboat_decisions::{LocationView, SeenMember};
@@ -56,6 +60,7 @@ pub fn observe_schedule<'o>(
         location: view_location(stores, &schedule.spec.template.spec.location_ref.name),
         backups,
         taken_names,
+        last_rewind: last_rewind(stores),
     }
 }
 
@@ -73,7 +78,58 @@ pub fn observe_retention<'a>(
         locations: names.into_iter().map(|name| (name.to_owned(), view_location(stores, name))).collect(),
         last_restore: last_restore(&restores(stores)),
         newest_run: newest_run(backups.iter().copied(), now),
+        planned: planned(stores),
     }
+}
+
+/// Archives that a restore plans with, by location and backupId.
+fn planned(stores: &Stores) -> BTreeMap<(String, String), String> {
+    let restores = readable(&stores.restores);
+    let restores = restores.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    let pins = restores.filter_map(|restore| {
+        let backup = pinned_backup(restore)?;
+        Some(((backup.location.clone(), backup.backup_id.clone()), restore.name_any()))
+    });
+    pins.collect()
+}
+
+/// Every backup in the cache that a restore could mean, for [`observe_restore`]. One that has ended means none any more.
+pub fn around_restore(restore: &EtcdRestore, stores: &Stores) -> Vec<Arc<Guarded<EtcdBackup>>> {
+    match &restore.spec.cluster {
+        Some(request) if !has_ended(restore) => {
+            stores.backups.state_filter(|guarded| guarded.0.as_ref().is_ok_and(|backup| is_candidate(request, backup)))
+        }
+        Some(_) | None => Vec::new(),
+    }
+}
+
+/// What is known around a restore. `around` is what [`around_restore`] gave.
+pub fn observe_restore<'o>(
+    restore: &EtcdRestore,
+    around: &'o [Arc<Guarded<EtcdBackup>>],
+    stores: &Stores,
+    liveness: &LivenessTracker,
+    now: Instant,
+) -> ObservedRestore<'o> {
+    let locations = readable(&stores.locations);
+    let locations = locations.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    let others = readable(&stores.restores);
+    let others = others.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    ObservedRestore {
+        restore: restore.clone(),
+        backups: around.iter().filter_map(|guarded| guarded.0.as_ref().ok()).collect(),
+        locations: locations.map(|location| (location.name_any(), location.clone())).collect(),
+        members: seen_members(stores, liveness, now),
+        others: others.filter(|other| other.name_any() != restore.name_any()).cloned().collect(),
+        execution_unchanged_for: unchanged_for(restore, liveness, now),
+    }
+}
+
+/// What is to be made again because of what a member tells.
+pub fn recreation(member: &EtcdMember, stores: &Stores) -> Option<Recreation> {
+    let all = readable(&stores.members);
+    let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    decide_recreation(member, all, |name| stores.has_restore(name))
 }
 
 /// The last restore of each master.

@@ -38,7 +38,10 @@ impl Controller for Schedules {
             Kind::Backup if *is_heartbeat => Vec::new(),
             Kind::Backup => schedule.iter().cloned().collect(),
             Kind::Location => schedules_on(name, stores),
-            Kind::Restore | Kind::Member => Vec::new(),
+            Kind::Restore if *is_heartbeat => Vec::new(),
+            // What one plans with stays.
+            Kind::Restore => stores.schedules.state().iter().map(|schedule| schedule.name_any()).collect(),
+            Kind::Member => Vec::new(),
         }
     }
 

@@ -29,6 +29,7 @@ use crate::assignment::{Wanted, choose_node, next_attempt};
 use crate::conditions::{Outcome, Shown, human_duration, merge_conditions, since};
 use crate::event::EventDraft;
 use crate::{LocationView, SeenMember, after, horizon, until};
+pub(crate) use attempts::is_permanent;
 use attempts::{Attempt, attempt_state, note_failure, retry_time};
 use obstacles::{Obstacle, obstacle_of};
 

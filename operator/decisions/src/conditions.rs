@@ -20,6 +20,8 @@ pub enum GoodReason {
     Succeeded,
     /// Found in the bucket.
     ImportedFromCatalog,
+    /// The restore is done.
+    Restored,
 }
 
 impl From<GoodReason> for Reason {
@@ -28,6 +30,7 @@ impl From<GoodReason> for Reason {
             GoodReason::Accepted => Self::Accepted,
             GoodReason::Succeeded => Self::Succeeded,
             GoodReason::ImportedFromCatalog => Self::ImportedFromCatalog,
+            GoodReason::Restored => Self::Restored,
         }
     }
 }
@@ -167,8 +170,12 @@ mod tests {
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {
         let reason = prop::sample::select(Reason::ALL.to_vec());
-        let good =
-            prop::sample::select(vec![GoodReason::Accepted, GoodReason::Succeeded, GoodReason::ImportedFromCatalog]);
+        let good = prop::sample::select(vec![
+            GoodReason::Accepted,
+            GoodReason::Succeeded,
+            GoodReason::ImportedFromCatalog,
+            GoodReason::Restored,
+        ]);
         (0..4u8, reason, good).prop_map(|(kind, reason, good)| match kind {
             0 => Outcome::current(good, "words"),
             1 => Outcome::waiting(reason, "words"),

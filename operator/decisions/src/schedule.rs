@@ -38,6 +38,8 @@ pub struct ObservedSchedule<'o> {
     pub backups: Vec<&'o EtcdBackup>,
     /// Names of all other backups that its runs could want: those that begin with its own name.
     pub taken_names: BTreeSet<String>,
+    /// When older data last took the place of the cluster's own.
+    pub last_rewind: Option<Timestamp>,
 }
 
 /// What is to become of a schedule.
@@ -57,7 +59,7 @@ pub struct ScheduleDecision {
 
 /// Decides upon a schedule.
 pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> ScheduleDecision {
-    let ObservedSchedule { schedule, location, backups, taken_names: _ } = observed;
+    let ObservedSchedule { schedule, location, backups, taken_names: _, last_rewind: _ } = observed;
     let before = schedule.status.clone().unwrap_or_default();
     let parsed = CronSchedule::parse(&schedule.spec.schedule, &schedule.spec.time_zone);
     let unready_since = unready_since(&before.conditions, now);

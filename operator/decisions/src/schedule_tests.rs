@@ -17,21 +17,29 @@ struct Nightly {
     location: LocationView,
     backups: Vec<EtcdBackup>,
     taken_names: BTreeSet<String>,
+    last_rewind: Option<Timestamp>,
 }
 
 fn decide(nightly: &Nightly, now: Timestamp) -> ScheduleDecision {
-    let Nightly { schedule, location, backups, taken_names } = nightly;
+    let Nightly { schedule, location, backups, taken_names, last_rewind } = nightly;
     let observed = ObservedSchedule {
         schedule: schedule.clone(),
         location: location.clone(),
         backups: backups.iter().collect(),
         taken_names: taken_names.clone(),
+        last_rewind: *last_rewind,
     };
     decide_schedule(&observed, now)
 }
 
 fn observed(more: Value) -> Nightly {
-    Nightly { schedule: schedule(more), location: seen(good_location()), backups: vec![], taken_names: BTreeSet::new() }
+    Nightly {
+        schedule: schedule(more),
+        location: seen(good_location()),
+        backups: vec![],
+        taken_names: BTreeSet::new(),
+        last_rewind: None,
+    }
 }
 
 fn seen(location: lifeboat_crds::EtcdBackupLocation) -> LocationView {
@@ -610,6 +618,49 @@ proptest! {
         prop_assert_eq!(status.retained.unwrap().count, i64::try_from(found.len()).unwrap());
         prop_assert!(step(&mut nightly, 7 * PERIOD + 200).created.is_empty());
     }
+}
+
+/// A location that works, listed as a whole at this second.
+fn listed_at(second: i64) -> LocationView {
+    let mut place = good_location();
+    let catalog = json!({"passId": "p", "fullPassTime": at(second).to_string()});
+    place.status.as_mut().unwrap().catalog = Some(serde_json::from_value(catalog).unwrap());
+    seen(place)
+}
+
+#[test]
+fn after_a_restore_no_slot_of_before_it_runs_until_the_location_was_listed_as_a_whole() {
+    let rewound = 2 * PERIOD + 3_600;
+    let mut nightly = observed(json!({}));
+    step(&mut nightly, 0);
+    nightly.last_rewind = Some(at(rewound));
+    nightly.location = listed_at(rewound - 60);
+    assert_eq!(step(&mut nightly, rewound + 60), Brought::default(), "it may have been served");
+    let mut served = nightly.clone();
+    let mut unserved = nightly.clone();
+    // What the listing finds was served; what it does not find is caught up.
+    served.location = listed_at(rewound + 90);
+    served.backups = vec![found_in_bucket(PERIOD), found_in_bucket(2 * PERIOD)];
+    assert_eq!(step(&mut served, rewound + 120), Brought::default());
+    unserved.location = listed_at(rewound + 90);
+    unserved.backups = vec![found_in_bucket(PERIOD)];
+    assert_eq!(step(&mut unserved, rewound + 120), created(&["nightly-20261125000000"]));
+    // Slots of after the restore are nobody else's; nothing was missed by waiting.
+    assert_eq!(step(&mut nightly, 3 * PERIOD), created(&["nightly-20261125060000"]));
+    // A clock that is wrong holds nothing up.
+    let mut ahead = observed(json!({}));
+    step(&mut ahead, 0);
+    ahead.last_rewind = Some(at(9 * PERIOD));
+    assert_eq!(step(&mut ahead, PERIOD).created.len(), 1);
+}
+
+#[test]
+fn after_a_restore_a_first_run_is_not_made_twice() {
+    let mut nightly = observed(json!({"spec": {"runOnCreate": true}}));
+    nightly.last_rewind = Some(at(100));
+    assert_eq!(step(&mut nightly, 110), Brought::default());
+    nightly.location = listed_at(120);
+    assert_eq!(step(&mut nightly, 130), created(&["nightly-20261124120000"]));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, label};
+use lifeboat_crds::{EtcdBackup, EtcdBackupLocation, EtcdBackupSchedule, EtcdMember, EtcdRestore, label};
 use serde_json::{Value, json};
 
 use crate::SeenMember;
@@ -70,7 +70,7 @@ pub fn assert_sound(object: &Value) {
     assert!(!(is_true(object, "Reconciling") && is_true(object, "Stalled")), "both at once: {object:#}");
     assert!(!(is_true(object, "Complete") && is_true(object, "Failed")), "both at once: {object:#}");
     for type_ in ["Ready", "Complete"] {
-        let good = ["Accepted", "Succeeded", "ImportedFromCatalog"];
+        let good = ["Accepted", "Succeeded", "ImportedFromCatalog", "Restored"];
         let reason = condition(object, type_).filter(|c| c["status"] == "True").map(|c| c["reason"].as_str().unwrap());
         assert!(reason.is_none_or(|reason| good.contains(&reason)), "True for a bad reason: {object:#}");
     }
@@ -168,6 +168,13 @@ pub fn backup(more: Value) -> EtcdBackup {
     let mut base = json!({"spec": {"locationRef": {"name": "bucket"}}});
     merge(&mut base, more);
     object("EtcdBackup", "b", base)
+}
+
+/// A restore `r` from the backup `b`, with this in it.
+pub fn restore(more: Value) -> EtcdRestore {
+    let mut base = json!({"spec": {"cluster": {"from": {"backupRef": {"name": "b"}}}}});
+    merge(&mut base, more);
+    object("EtcdRestore", "r", base)
 }
 
 /// A backup that a schedule made for a slot, with this status.

@@ -71,7 +71,7 @@ pub(super) fn retry_time(status: &EtcdBackupStatus, now: Timestamp) -> Option<Ti
 }
 
 /// Whether another try, on another node, could not end otherwise.
-pub(super) const fn is_permanent(reason: Reason) -> bool {
+pub(crate) const fn is_permanent(reason: Reason) -> bool {
     match reason {
         Reason::NotSupported
         | Reason::AccessDenied

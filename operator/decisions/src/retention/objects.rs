@@ -45,6 +45,8 @@ pub struct ObservedRetention<'a> {
     pub last_restore: Option<Timestamp>,
     /// How the newest run that is over ended.
     pub newest_run: NewestRun,
+    /// Archives that a restore plans with, by location and backupId, and the name of that restore.
+    pub planned: BTreeMap<(String, String), String>,
 }
 
 /// When the cluster was last restored, by what its masters tell. A restore of unknown time is after everything.
@@ -72,7 +74,7 @@ pub struct Mark {
 /// Generation and listing are not compared: they say upon what a decision rested when it was first made, and comparing
 /// them would write every backup anew with each listing. Only what was let go before a restore is decided anew.
 pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec<Mark> {
-    let ObservedRetention { schedule, backups, locations, last_restore, newest_run } = observed;
+    let ObservedRetention { schedule, backups, locations, last_restore, newest_run, planned } = observed;
     let Ok(zone) = TimeZone::get(&schedule.spec.time_zone) else { return Vec::new() };
     let name = schedule.metadata.name.as_deref().unwrap_or_default();
     let judged: Vec<&EtcdBackup> = backups.iter().copied().filter(|backup| is_subject(backup, name)).collect();
@@ -82,7 +84,8 @@ pub fn decide_retention(observed: &ObservedRetention<'_>, now: Timestamp) -> Vec
         .collect();
     let unseen = Standing::of("of its name", &LocationView::Missing, None, now);
     let standing_of = |backup: &EtcdBackup| standings.get(backup.spec.location_ref.name.as_str()).unwrap_or(&unseen);
-    let holdings: Vec<Holding> = judged.iter().map(|backup| holding_of(backup, standing_of(backup), now)).collect();
+    let holdings: Vec<Holding> =
+        judged.iter().map(|backup| holding_of(backup, standing_of(backup), planned, now)).collect();
     let view = Judged { holdings: &holdings, policy: &schedule.spec.retention, zone: &zone, newest_run: *newest_run };
     let verdicts = judge_archives(&view, now);
     let generation = schedule.metadata.generation.unwrap_or(0);
@@ -168,7 +171,12 @@ fn unreachable(name: &str, location: &LocationView) -> Option<String> {
     (!is_true(conditions, ConditionType::Available)).then(|| format!("location {name} cannot be reached"))
 }
 
-fn holding_of(backup: &EtcdBackup, location: &Standing, now: Timestamp) -> Holding {
+fn holding_of(
+    backup: &EtcdBackup,
+    location: &Standing,
+    planned: &BTreeMap<(String, String), String>,
+    now: Timestamp,
+) -> Holding {
     let Standing { away, hold, pass_id: _ } = location;
     let slot = slot_of(backup);
     let worth = match away {
@@ -177,7 +185,10 @@ fn holding_of(backup: &EtcdBackup, location: &Standing, now: Timestamp) -> Holdi
         None if slot > horizon(now) => Worth::NotCounted("its run lies ahead by the operator's clock".to_owned()),
         None => worth_of(backup),
     };
-    Holding { name: name_of(backup), slot, worth, pin: pin_of(backup), hold: hold.clone() }
+    let id = backup.status.as_ref().and_then(|status| status.backup_id.clone()).unwrap_or_default();
+    let planned = planned.get(&(backup.spec.location_ref.name.clone(), id));
+    let pin = pin_of(backup).or_else(|| planned.map(|restore| format!("restore {restore} plans with it")));
+    Holding { name: name_of(backup), slot, worth, pin, hold: hold.clone() }
 }
 
 /// The run that a backup is of: by its annotation, else by its name, as with one found in the bucket; else it is a run of

@@ -49,7 +49,8 @@ fn decide_at(
     let locations = BTreeMap::from([("bucket".to_owned(), LocationView::Seen(Box::new(place)))]);
     let backups: Vec<&EtcdBackup> = backups.iter().collect();
     let newest_run = NewestRun::NotFailed;
-    let observed = ObservedRetention { schedule, backups: &backups, locations, last_restore, newest_run };
+    let planned = BTreeMap::new();
+    let observed = ObservedRetention { schedule, backups: &backups, locations, last_restore, newest_run, planned };
     decide_retention(&observed, at(10))
 }
 
@@ -83,6 +84,29 @@ fn each_archive_gets_its_decision_and_a_further_run_alters_few() {
     backups.push(good(0, json!({})));
     let marks = decide_at(&schedule, &backups, later, None);
     assert_eq!(said(&marks), ["b02 Expire kept by no rule (last 2)", "b00 Keep last 2"]);
+}
+
+#[test]
+fn an_archive_that_a_restore_plans_with_stays() {
+    let schedule = keep_last(1);
+    let backups = [good(1, json!({})), good(2, json!({}))];
+    let backups: Vec<&EtcdBackup> = backups.iter().collect();
+    let locations = BTreeMap::from([("bucket".to_owned(), LocationView::Seen(Box::new(listed_location(json!({})))))]);
+    let decide = |place: &str| {
+        let planned = BTreeMap::from([((place.to_owned(), "2026-2".to_owned()), "r".to_owned())]);
+        let (newest_run, locations) = (NewestRun::NotFailed, locations.clone());
+        let observed = ObservedRetention {
+            schedule: &schedule,
+            backups: &backups,
+            locations,
+            last_restore: None,
+            newest_run,
+            planned,
+        };
+        said(&decide_retention(&observed, at(10)))
+    };
+    assert_eq!(decide("bucket"), ["b02 Keep pinned: restore r plans with it", "b01 Keep last 1"]);
+    assert_eq!(decide("other"), ["b02 Expire kept by no rule (last 1)", "b01 Keep last 1"]);
 }
 
 #[test]
@@ -233,8 +257,14 @@ fn what_nobody_can_reach_is_not_counted_and_not_written_anew() {
         let locations =
             BTreeMap::from([("bucket".to_owned(), gone), ("old".to_owned(), seen(listed_location(json!({}))))]);
         let newest_run = NewestRun::NotFailed;
-        let observed =
-            ObservedRetention { schedule: &schedule, backups: &borrowed, locations, last_restore: None, newest_run };
+        let observed = ObservedRetention {
+            schedule: &schedule,
+            backups: &borrowed,
+            locations,
+            last_restore: None,
+            newest_run,
+            planned: BTreeMap::new(),
+        };
         assert_eq!(
             said(&decide_retention(&observed, at(10))),
             [

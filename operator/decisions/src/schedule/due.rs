@@ -11,10 +11,10 @@ use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, la
 
 use super::records::is_active;
 use super::{ObservedSchedule, name_of, resumed_at};
-use crate::after;
 use crate::cron::{CronSchedule, count_between, jitter, starting_deadline};
 use crate::event::EventDraft;
 use crate::whole_seconds;
+use crate::{LocationView, after};
 
 /// What is to be started.
 pub(super) struct Due {
@@ -68,14 +68,18 @@ pub(super) fn runs_due(observed: &ObservedSchedule<'_>, cron: &CronSchedule, now
     let served = due.served;
     let created = created_at(schedule, now);
     let is_first = schedule.spec.run_on_create && served.is_none();
+    let unknown = unknown_until(observed, now);
     match (schedule.spec.suspend, is_first) {
+        // It may have run already, and only its record may have been put back.
+        (false, true) if unknown.is_some_and(|until| created <= until) => {}
         (false, true) => {
             serve(&mut due, observed, created, Cause::Creation);
             // If it comes late, it serves the slots that have passed meanwhile as well.
             due.served = cron.last_between(created, after(now, -jitter_of(schedule))).or(due.served);
         }
         (false, false) => {
-            let base = [served, resumed_at(schedule, now)].into_iter().flatten().fold(created, Timestamp::max);
+            let bounds = [served, resumed_at(schedule, now), unknown];
+            let base = bounds.into_iter().flatten().fold(created, Timestamp::max);
             serve_slot(&mut due, observed, cron, base, now);
         }
         // Once it is resumed, it waits for its next slot as any other.
@@ -86,6 +90,19 @@ pub(super) fn runs_due(observed: &ObservedSchedule<'_>, cron: &CronSchedule, now
         obey(&mut due, observed, value, now);
     }
     due
+}
+
+/// Until when it is not known which slots were served: the data of an older time was put back, records and status with it,
+/// and the location has not been listed as a whole since. What is found missing then is caught up as ever. A time that lies
+/// ahead is of a clock that is wrong.
+fn unknown_until(observed: &ObservedSchedule<'_>, now: Timestamp) -> Option<Timestamp> {
+    let rewound = observed.last_rewind.filter(|rewound| *rewound <= now)?;
+    let status = match &observed.location {
+        LocationView::Missing => None,
+        LocationView::Seen(location) => location.status.as_ref(),
+    };
+    let listed = status.and_then(|status| status.catalog.as_ref()?.full_pass_time.as_ref()).map(|time| time.0);
+    listed.is_none_or(|listed| listed <= rewound).then_some(rewound)
 }
 
 /// The newest slot that was served. The records know it too, should the status have been lost; but while it is there it
