@@ -334,6 +334,16 @@ fn a_listing_of_everything_from_before_a_restore_counts_no_more() {
     bucket.members[0] = healthy("m0", restored(10));
     step(&mut bucket, 61);
     assert_eq!(full(&bucket), None);
+    bucket.execution_unchanged_for = Duration::from_secs(60);
+    step(&mut bucket, 62);
+    assert_eq!(task(&bucket), Task::Catalog, "whoever looks for a backup now finds those of the bucket soon");
+    agent_says(&mut bucket, 63, Some(listing("p2", json!({}))));
+    step(&mut bucket, 64);
+    assert_eq!(full(&bucket).unwrap().0, at(62));
+    bucket.execution_unchanged_for = Duration::from_secs(5);
+    let asked = attempt(&bucket);
+    step(&mut bucket, 70);
+    assert_eq!(attempt(&bucket), asked, "once is enough");
 }
 
 #[test]

@@ -42,13 +42,18 @@ pub(super) fn note_pass(
 }
 
 /// Forgets a listing of everything that was made before the cluster was restored: the records it was compared with are others
-/// now, and the next listing must be of everything again. A time that lies ahead is of a clock that is wrong.
+/// now, and the next listing must be of everything again, at once. A time that lies ahead is of a clock that is wrong.
 pub(super) fn forget_before_restore(status: &mut EtcdBackupLocationStatus, members: &[SeenMember], now: Timestamp) {
     let Some(pass) = &mut status.catalog else { return };
     let facts = members.iter().filter_map(|seen| Some(&seen.member.status.as_ref()?.facts));
     let restored = last_restore(facts.filter_map(|facts| facts.last_restore.as_ref())).filter(|time| *time <= now);
-    if pass.full_pass_time.as_ref().zip(restored).is_some_and(|(listed, restored)| listed.0 <= restored) {
+    let is_older = |listed: &Time| restored.is_some_and(|restored| listed.0 <= restored);
+    if pass.full_pass_time.as_ref().is_some_and(is_older) {
         pass.full_pass_time = None;
+    }
+    // Without a time the next one follows at once: the newest archives have no record now, and people look for them.
+    if pass.time.as_ref().is_some_and(is_older) {
+        pass.time = None;
     }
 }
 
