@@ -61,7 +61,15 @@ pub fn observe_schedule<'o>(
         backups,
         taken_names,
         last_rewind: last_rewind(stores),
+        last_heard: last_heard(stores),
     }
+}
+
+/// When an agent last wrote, by its own clock.
+fn last_heard(stores: &Stores) -> Option<Timestamp> {
+    let members = readable(&stores.members);
+    let members = members.iter().filter_map(|guarded| guarded.0.as_ref().ok());
+    members.filter_map(|member| Some(member.status.as_ref()?.facts.heartbeat_time.as_ref()?.0)).max()
 }
 
 /// What is known around the archives of a schedule.

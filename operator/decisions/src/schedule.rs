@@ -27,6 +27,9 @@ use records::{History, failed_beyond, newest_finished, summarize};
 /// Longest pause between looks at a schedule.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// Until a slot that is held back is looked at again.
+const HELD_PAUSE: SignedDuration = SignedDuration::from_secs(15);
+
 /// What is known around a schedule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedSchedule<'o> {
@@ -40,6 +43,8 @@ pub struct ObservedSchedule<'o> {
     pub taken_names: BTreeSet<String>,
     /// When older data last took the place of the cluster's own.
     pub last_rewind: Option<Timestamp>,
+    /// When an agent of a master last wrote, by its own clock.
+    pub last_heard: Option<Timestamp>,
 }
 
 /// What is to become of a schedule.
@@ -59,7 +64,7 @@ pub struct ScheduleDecision {
 
 /// Decides upon a schedule.
 pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> ScheduleDecision {
-    let ObservedSchedule { schedule, location, backups, taken_names: _, last_rewind: _ } = observed;
+    let ObservedSchedule { schedule, location, backups, taken_names: _, last_rewind: _, last_heard: _ } = observed;
     let before = schedule.status.clone().unwrap_or_default();
     let parsed = CronSchedule::parse(&schedule.spec.schedule, &schedule.spec.time_zone);
     let unready_since = unready_since(&before.conditions, now);
@@ -70,13 +75,14 @@ pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> Sched
         Ok(cron) if standing::may_run(schedule, location) => runs_due(observed, cron, now),
         Ok(_) | Err(_) => Due::nothing(observed, now),
     };
-    let Due { create, served, run_now, events: told } = due;
+    let Due { create, served, run_now, events: told, is_held } = due;
     events.extend(told);
     let mut status = status_of(&before, &history, now);
     status.last_run_time = served.map(Time).or(status.last_run_time);
     status.last_run_now = run_now.or(status.last_run_now);
     // The grace of something missing ends without anything happening.
     let mut look_again = vec![if outcome.is_troubled() { end_of_grace(unready_since, now) } else { None }];
+    look_again.push(is_held.then(|| after(now, HELD_PAUSE)));
     let mut within = None;
     match &parsed {
         Ok(cron) => {

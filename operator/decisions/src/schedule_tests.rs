@@ -18,16 +18,18 @@ struct Nightly {
     backups: Vec<EtcdBackup>,
     taken_names: BTreeSet<String>,
     last_rewind: Option<Timestamp>,
+    last_heard: Option<Timestamp>,
 }
 
 fn decide(nightly: &Nightly, now: Timestamp) -> ScheduleDecision {
-    let Nightly { schedule, location, backups, taken_names, last_rewind } = nightly;
+    let Nightly { schedule, location, backups, taken_names, last_rewind, last_heard } = nightly;
     let observed = ObservedSchedule {
         schedule: schedule.clone(),
         location: location.clone(),
         backups: backups.iter().collect(),
         taken_names: taken_names.clone(),
         last_rewind: *last_rewind,
+        last_heard: *last_heard,
     };
     decide_schedule(&observed, now)
 }
@@ -39,6 +41,7 @@ fn observed(more: Value) -> Nightly {
         backups: vec![],
         taken_names: BTreeSet::new(),
         last_rewind: None,
+        last_heard: Some(Timestamp::MAX),
     }
 }
 
@@ -652,6 +655,23 @@ fn after_a_restore_no_slot_of_before_it_runs_until_the_location_was_listed_as_a_
     step(&mut ahead, 0);
     ahead.last_rewind = Some(at(9 * PERIOD));
     assert_eq!(step(&mut ahead, PERIOD).created.len(), 1);
+}
+
+/// Right after a restore no master has told of it yet; what the caches hold is of before the slot.
+#[test]
+fn a_missed_slot_waits_for_an_agent_that_was_heard_of_since() {
+    let mut nightly = observed(json!({}));
+    step(&mut nightly, 0);
+    nightly.last_heard = Some(at(PERIOD - 30));
+    let mut punctual = nightly.clone();
+    assert_eq!(step(&mut punctual, PERIOD + 60), created(&["nightly-20261124180000"]));
+    assert_eq!(step(&mut nightly, PERIOD + 61), Brought::default());
+    assert!(decide(&nightly, at(PERIOD + 61)).requeue_after <= Duration::from_secs(15));
+    assert_eq!(step(&mut nightly, 2 * PERIOD - 1), Brought::default(), "not given up either");
+    nightly.last_heard = None;
+    assert_eq!(step(&mut nightly, PERIOD + 70), Brought::default());
+    nightly.last_heard = Some(at(PERIOD + 70));
+    assert_eq!(step(&mut nightly, PERIOD + 75), created(&["nightly-20261124180000"]));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{ObservedSchedule, name_of, resumed_at};
 use crate::cron::{CronSchedule, count_between, jitter, starting_deadline};
 use crate::event::EventDraft;
 use crate::whole_seconds;
-use crate::{LocationView, after};
+use crate::{GRACE, LocationView, after};
 
 /// What is to be started.
 pub(super) struct Due {
@@ -24,6 +24,8 @@ pub(super) struct Due {
     /// The value of the annotation run-now that was obeyed.
     pub(super) run_now: Option<String>,
     pub(super) events: Vec<EventDraft>,
+    /// A slot of before is neither served nor left out yet.
+    pub(super) is_held: bool,
 }
 
 impl Due {
@@ -35,6 +37,7 @@ impl Due {
             served: newest_served(observed, &before, now),
             run_now: before.last_run_now,
             events: Vec::new(),
+            is_held: false,
         }
     }
 
@@ -71,7 +74,9 @@ pub(super) fn runs_due(observed: &ObservedSchedule<'_>, cron: &CronSchedule, now
     let unknown = unknown_until(observed, now);
     match (schedule.spec.suspend, is_first) {
         // It may have run already, and only its record may have been put back.
-        (false, true) if unknown.is_some_and(|until| created <= until) => {}
+        (false, true) if unknown.is_some_and(|until| created <= until) || is_unheard(observed, created, now) => {
+            due.is_held = true;
+        }
         (false, true) => {
             serve(&mut due, observed, created, Cause::Creation);
             // If it comes late, it serves the slots that have passed meanwhile as well.
@@ -105,6 +110,13 @@ fn unknown_until(observed: &ObservedSchedule<'_>, now: Timestamp) -> Option<Time
     listed.is_none_or(|listed| listed <= rewound).then_some(rewound)
 }
 
+/// Whether a slot lies a while back and no agent has written since. In data of an older time that was put back none has; what
+/// the first one writes tells of the restore. A slot of this minute is not held up.
+fn is_unheard(observed: &ObservedSchedule<'_>, slot: Timestamp, now: Timestamp) -> bool {
+    let is_of_before = after(slot, jitter_of(&observed.schedule) + GRACE) < now;
+    is_of_before && observed.last_heard.is_none_or(|heard| heard <= slot)
+}
+
 /// The newest slot that was served. The records know it too, should the status have been lost; but while it is there it
 /// alone counts, so that a run of which some copies could not be made is completed.
 ///
@@ -133,6 +145,10 @@ fn serve_slot(due: &mut Due, observed: &ObservedSchedule<'_>, cron: &CronSchedul
     let schedule = &observed.schedule;
     let jitter = jitter_of(schedule);
     let Some(slot) = cron.last_between(base, after(now, -jitter)) else { return };
+    if is_unheard(observed, slot, now) {
+        due.is_held = true;
+        return;
+    }
     let late = now.duration_since(after(slot, jitter));
     let deadline = starting_deadline(schedule.spec.starting_deadline_seconds, cron.interval());
     let is_missed = late > deadline;
