@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs Lifeboat by Helm as an administrator would, with the images that the machines hold, then a location in the object store and
-# a schedule whose first backup is due at once. Ends when that backup is complete.
+# a schedule whose first backup is due at once. Ends when a backup is complete.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 began=$SECONDS
@@ -9,8 +9,19 @@ helm install lifeboat "$root/charts/lifeboat" --namespace $namespace --create-na
   --wait --timeout 180s > /dev/null
 say "Lifeboat runs, $((SECONDS - began)) s"
 
-kubectl --namespace $namespace create secret generic store --from-literal=AWS_ACCESS_KEY_ID=cluster --from-literal=AWS_SECRET_ACCESS_KEY=cluster-tier > /dev/null
-kubectl --namespace $namespace create configmap store --from-file=ca.crt="$store/ca.crt" > /dev/null
+kubectl --namespace $namespace apply --filename - > /dev/null <<YAML
+apiVersion: v1
+kind: Secret
+metadata: {name: store}
+stringData: {AWS_ACCESS_KEY_ID: cluster, AWS_SECRET_ACCESS_KEY: cluster-tier}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: store}
+data:
+  ca.crt: |
+$(sed 's/^/    /' "$store/ca.crt")
+YAML
 helm install backups "$root/charts/lifeboat-backups" --namespace $namespace --values - > /dev/null <<YAML
 locations:
   store:
@@ -27,7 +38,7 @@ schedules:
     runOnCreate: true
     template: {spec: {locationRef: {name: store}}}
 YAML
-for _ in $(seq 240); do
+while ((SECONDS - began < 120)); do
   if kubectl --namespace $namespace get etcdb --field-selector status.phase=Complete --output name | grep -q .; then
     say "the first backup is complete, $((SECONDS - began)) s after the installation began"
     exit 0
@@ -35,4 +46,4 @@ for _ in $(seq 240); do
   sleep 0.5
 done
 kubectl --namespace $namespace get pods,etcdbs,etcdb,etcdbl,etcdm --output wide >&2
-die "no backup within two minutes"
+die "no backup within two minutes of the installation"

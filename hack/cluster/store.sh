@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# store.sh start | stop: the object store, versitygw over a directory, with TLS of a CA of its own on the host's end of the bridge.
+# The object store: versitygw over a directory, with TLS of a CA of its own, on the host's end of the bridge.
+#
+#   store.sh start | stop        stop keeps what is stored
+#   store.sh freeze | thaw       connections stay, nothing is answered
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 pid=$store/pid
@@ -27,11 +30,15 @@ start() {
 }
 
 stop() {
-  if is_running; then kill "$(cat "$pid")"; fi
+  # A frozen one would not notice anything less.
+  if is_running; then kill -KILL "$(cat "$pid")"; fi
   rm -f "$pid"
 }
 
+freeze() { kill -STOP "$(cat "$pid")"; }
+thaw() { kill -CONT "$(cat "$pid")"; }
+
 case ${1:-} in
-  start | stop) "$1" ;;
-  *) die "usage: store.sh start|stop" ;;
+  start | stop | freeze | thaw) "$1" ;;
+  *) die "usage: store.sh start|stop|freeze|thaw" ;;
 esac
