@@ -117,6 +117,12 @@ has "$work/install" "name: install" "args: [install, --directory, /host/opt/life
 has "$work/lifeboat.default" "hostPath: {path: \"/opt/lifeboat\", type: DirectoryOrCreate}" "value: /opt/lifeboat/tools"
 render lifeboat lifeboat --set agent.hostTools.directory=/srv/tools > "$work/elsewhere"
 has "$work/elsewhere" "hostPath: {path: \"/srv/tools\", type: DirectoryOrCreate}"
+# Restores need more of the host, and take it only where they are asked for.
+render lifeboat lifeboat --set agent.restore.enabled=true,agent.stateDir=/srv/state,agent.hostTools.directory=/srv/tools \
+  --set 'agent.directories[0].name=a,agent.directories[0].hostPath=/mnt/a' > "$work/restoring"
+has "$work/restoring" "hostPID: true" "privileged: true" "value: /srv/state" "mountPath: /srv/state" "value: /srv/tools/bin/lifeboat" \
+  "value: /srv/tools/tools" "mountPath: /srv/tools" "value: a=/mnt/a" "mountPath: /mnt/a" "readOnly: false"
+[ "$(grep -c 'readOnly: false' "$work/restoring")" = 1 ] || die "more of the host can be written than etcd's data"
 
 has "$work/lifeboat.everything" \
   "name: etcd-lifeboat-operator" "replicas: 3" 'value: "[::]:9080"' 'value: "127.0.0.1:9081"' 'host: "127.0.0.1"' \
@@ -144,6 +150,8 @@ refuses lifeboat "additional properties 'agents' not allowed" --set agents.x=1
 refuses lifeboat "missing property 'hostPath'" --set 'agent.directories[0].name=a'
 refuses lifeboat "does not match pattern" --set agent.host.etcdData=mnt/etcd
 refuses lifeboat "does not match pattern" --set agent.hostTools.directory=opt
+refuses lifeboat "needs agent.hostTools.install" --set agent.restore.enabled=true,agent.hostTools.install=false
+refuses lifeboat "needs agent.host.etcdData" --set agent.restore.enabled=true,agent.host.etcdData=
 refuses lifeboat "must be one of" --set 'agent.capabilities[0]=SYS_ADMIN'
 refuses lifeboat "is in none of the directories that the agent sees" --set agent.discovery.etcdCert=/opt/etcd/client.crt
 refuses lifeboat "incompatible with Kubernetes v1.31.9" --kube-version 1.31.9

@@ -55,6 +55,13 @@ pub enum Command {
         #[arg(last = true, required = true)]
         line: Vec<std::ffi::OsString>,
     },
+    /// Become a program of the host from within the agent's container; for lifeboat itself.
+    #[command(hide = true, name = crate::host::enter::ENTER_HOST)]
+    EnterHost {
+        /// Program, by its path on the host, and arguments.
+        #[arg(last = true, required = true)]
+        line: Vec<std::ffi::OsString>,
+    },
     /// Print completion for a shell, such as `source <(lifeboat completion bash)`.
     Completion {
         /// Which shell.

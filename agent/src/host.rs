@@ -9,6 +9,7 @@ pub mod child;
 pub mod crash_point;
 pub mod crashsafe;
 pub mod discovery;
+pub mod enter;
 pub mod files;
 pub mod fingerprint;
 pub mod highest_revision;

@@ -41,6 +41,7 @@ use crate::daemon::config::{AgentArguments, Config};
 use crate::etcd_pod::settings::{PodArguments, read_settings};
 use crate::etcd_pod::supervise::supervise;
 use crate::host::child::become_program;
+use crate::host::enter::become_host_program;
 use crate::host::keys::{KeyDirectory, KeysError};
 use crate::node_cli::{NodeCommand, run_node_command, run_pod_action};
 use crate::restore_cli::{RestoreCommand, run_restore_command};
@@ -73,6 +74,11 @@ fn main() -> ExitCode {
         Command::WithParent { parent, line } => {
             let error = become_program(parent, &line);
             let _ = writeln!(std::io::stderr(), "lifeboat: {line:?}: {error}");
+            ExitCode::FAILURE
+        }
+        Command::EnterHost { line } => {
+            let error = become_host_program(&line);
+            let _ = writeln!(std::io::stderr(), "lifeboat: {line:?} on the host: {error}");
             ExitCode::FAILURE
         }
         Command::Completion { shell } => {

@@ -41,6 +41,9 @@ pub enum RestoreCommand {
     /// Carry out what is sealed on this master; `start` and `join` run it by themselves.
     #[command(hide = true)]
     Run(executor::RunArguments),
+    /// Start the executor of what is sealed on this master; agents do it from their containers.
+    #[command(hide = true)]
+    Launch(executor::RunArguments),
 }
 
 /// Runs a command; what it has to say goes to `out`.
@@ -60,6 +63,7 @@ pub async fn run_restore_command(
         RestoreCommand::Release(arguments) => wish::run(arguments, humans::RELEASE, out).await,
         RestoreCommand::Decide(arguments) => decide::run(arguments, out).await,
         RestoreCommand::Cleanup(arguments) => cleanup::run(arguments, out).await,
+        RestoreCommand::Launch(arguments) => executor::launch_here(arguments).await,
         RestoreCommand::Run(arguments) => executor::run(arguments, cancel).await,
     }
 }

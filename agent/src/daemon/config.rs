@@ -74,6 +74,9 @@ pub struct HostArguments {
     /// etcd's data directory on the host.
     #[arg(long, env = "LIFEBOAT_DATA_DIR")]
     data_dir: Option<PathBuf>,
+    /// This program on the host, for what must outlive the agent's container.
+    #[arg(long, env = "LIFEBOAT_HOST_PROGRAM", default_value = "/opt/lifeboat/bin/lifeboat", hide = true)]
+    host_program: PathBuf,
 }
 
 impl HostArguments {
@@ -83,9 +86,21 @@ impl HostArguments {
         Self { manifest_dir: Some(directory.to_owned()), ..self.clone() }
     }
 
+    /// This program on the host, where this process sees the host's file system somewhere else than the host itself does.
+    pub fn program_elsewhere(&self) -> Option<&Path> {
+        (self.host_root != Path::new("/")).then_some(self.host_program.as_path())
+    }
+
+    /// The same, for a process of the host itself.
+    #[must_use]
+    pub fn on_host(&self) -> Self {
+        Self { host_root: PathBuf::from("/"), ..self.clone() }
+    }
+
     /// The same as variables of the environment.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let Self { host_root, manifest_dir, etcd_endpoint, etcd_ca, etcd_cert, etcd_key, data_dir } = self;
+        let Self { host_root, manifest_dir, etcd_endpoint, etcd_ca, etcd_cert, etcd_key, data_dir, host_program: _ } =
+            self;
         let paths = [
             ("LIFEBOAT_HOST_ROOT", Some(host_root)),
             ("LIFEBOAT_MANIFEST_DIR", manifest_dir.as_ref()),
@@ -160,8 +175,16 @@ impl From<AgentArguments> for Config {
 
 impl From<HostArguments> for HostOptions {
     fn from(arguments: HostArguments) -> Self {
-        let HostArguments { host_root, manifest_dir, etcd_endpoint, etcd_ca, etcd_cert, etcd_key, data_dir } =
-            arguments;
+        let HostArguments {
+            host_root,
+            manifest_dir,
+            etcd_endpoint,
+            etcd_ca,
+            etcd_cert,
+            etcd_key,
+            data_dir,
+            host_program: _,
+        } = arguments;
         Self {
             root: HostRoot::new(host_root),
             manifest_dir: set(manifest_dir),

@@ -65,7 +65,7 @@ pub struct MemberKeeper {
     /// What the last comparison of members found.
     pub comparison: Arc<LastComparison>,
     /// Why this agent carries out no restore of all.
-    pub restore_disabled: Option<&'static str>,
+    pub restore_disabled: Option<String>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Readiness.
@@ -146,7 +146,7 @@ impl MemberKeeper {
             highest_revision_seen: self.highest.get(),
             comparison: comparison.as_ref(),
             last_restore: last_restore.as_ref(),
-            restore_disabled: self.restore_disabled,
+            restore_disabled: self.restore_disabled.as_deref(),
             host_id: Some(&self.host_id),
             agent_version: self.version,
             now,

@@ -35,6 +35,7 @@ use super::readiness::{Need, Readiness};
 use super::watch::watch_assigned;
 use crate::backup::{BackupRunner, Opener};
 use crate::catalog::Cataloger;
+use crate::host::enter;
 use crate::host::highest_revision::HighestRevision;
 use crate::host::identity::{HostId, IdentityError, read_or_mint_host_id};
 use crate::host::last_comparison::LastComparison;
@@ -233,6 +234,11 @@ impl Parts {
             Arc::new(locations),
             stop.clone(),
         ));
+        let restore_disabled = if restore {
+            host_arguments.program_elsewhere().and_then(enter::obstacle)
+        } else {
+            Some(RESTORE_DISABLED.to_owned())
+        };
         let restorer = Restorer {
             opener: restores_opener,
             keyring: Arc::clone(&keyring),
@@ -267,7 +273,7 @@ impl Parts {
             host_id,
             highest,
             comparison,
-            restore_disabled: (!restore).then_some(RESTORE_DISABLED),
+            restore_disabled,
             metrics,
             readiness,
             version: VERSION,

@@ -34,6 +34,17 @@ impl NodeArguments {
         Self { host, state_dir, tools_dir }
     }
 
+    /// This program on the host, where this process is in a container.
+    pub fn program_elsewhere(&self) -> Option<&Path> {
+        self.host.program_elsewhere()
+    }
+
+    /// The same, for a process of the host itself: state and tools have one path in the container and there.
+    #[must_use]
+    pub fn on_host(&self) -> Self {
+        Self { host: self.host.on_host(), ..self.clone() }
+    }
+
     /// How the host is read.
     pub fn options(&self) -> HostOptions {
         self.host.clone().into()

@@ -23,7 +23,7 @@ use crate::master::trees::Trees;
 use crate::node_cli::{LocationArguments, Node, upload};
 use crate::restoring::RestoringError;
 use crate::restoring::humans::HostHumans;
-use crate::restoring::launch::{notify_ready, remove_unit};
+use crate::restoring::launch::{launch, notify_ready, remove_unit};
 use crate::restoring::reach::Reach;
 use crate::restoring::site::{Site, SiteArguments, find_site};
 
@@ -74,6 +74,15 @@ pub async fn run(arguments: RunArguments, cancel: &CancellationToken) -> Result<
             Ok(())
         }
     }
+}
+
+/// Starts the executor as a unit, or a process of its own.
+///
+/// # Errors
+/// It was not started.
+pub async fn launch_here(arguments: RunArguments) -> Result<(), RestoringError> {
+    let RunArguments { restore, site } = arguments;
+    launch(&find_site(site).await?, &restore).await
 }
 
 /// An etcd that was started alone must not come back by itself after a boot: meanwhile the others may have put the old data

@@ -13,10 +13,13 @@ use lifeboat_executor::RestoreDirectory;
 use super::RestoringError;
 use super::site::Site;
 use crate::host::crashsafe;
+use crate::host::enter::on_host;
 use crate::master::services::{Services, systemctl};
 
 /// The unit's name; one restore is under way at a time.
 const UNIT: &str = "lifeboat-restore.service";
+/// Where a host has its programs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where units of administrators lie.
 const UNITS: &str = "/etc/systemd/system";
 
@@ -51,10 +54,27 @@ pub async fn launch(site: &Site, id: &RestoreId) -> Result<(), RestoringError> {
     if is_running(&directory)? {
         return Ok(());
     }
+    if let Some(program) = site.given.program_elsewhere() {
+        return launch_on_host(site, id, program).await;
+    }
     match Services::find() {
         Services::Systemd => launch_unit(site, id).await,
         Services::None => launch_process(site, id, &log_of(&directory)),
     }
+}
+
+/// Has the program on the host do it: from a container nobody can start what outlives the container.
+async fn launch_on_host(site: &Site, id: &RestoreId, program: &Path) -> Result<(), RestoringError> {
+    let mut command = on_host(program);
+    command.args(["restore", "launch", "--restore", id.as_str()]);
+    command.env_clear().envs(site.given.on_host().environment()).env("PATH", PATH).stdin(Stdio::null());
+    let ran = tokio::task::spawn_blocking(move || command.output()).await;
+    let output = ran.map_err(|error| RestoringError::Failed(error.to_string()))??;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(RestoringError::Failed(format!("the executor could not be started on the host: {}", words.trim())))
 }
 
 async fn launch_unit(site: &Site, id: &RestoreId) -> Result<(), RestoringError> {

@@ -55,6 +55,30 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- concat (list $host.kubernetes $host.etcdData) $host.directories | compact | uniq | toJson }}
 {{- end }}
 
+{{/* Fails where a restore could not be carried out. */}}
+{{- define "lifeboat.agent.checkRestore" -}}
+{{- $agent := .Values.agent -}}
+{{- if $agent.restore.enabled -}}
+{{- if or (not $agent.hostTools.install) $agent.toolsDir -}}
+{{- fail "agent.restore.enabled needs agent.hostTools.install, and no agent.toolsDir: the executor of a restore is the program that is installed on the master" -}}
+{{- end -}}
+{{- if not $agent.host.etcdData -}}
+{{- fail "agent.restore.enabled needs agent.host.etcdData: the restored data is staged there" -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Where the agent sees a directory of agent.directories: with restores, where the host itself has it. Call with (list . directory). */}}
+{{- define "lifeboat.agent.directory" -}}
+{{- $values := (index . 0).Values -}}
+{{- $directory := index . 1 -}}
+{{- if and $values.agent.restore.enabled $directory.hostPath -}}
+{{- $directory.hostPath -}}
+{{- else -}}
+/directories/{{ $directory.name }}
+{{- end -}}
+{{- end }}
+
 {{/* Fails where an override names a path that the agent could not see. */}}
 {{- define "lifeboat.agent.checkDiscovery" -}}
 {{- $seen := include "lifeboat.agent.hostDirectories" . | fromJsonArray -}}
