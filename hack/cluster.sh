@@ -6,6 +6,7 @@
 #   hack/cluster.sh install             Lifeboat and a schedule, by Helm
 #   hack/cluster.sh test [JOURNEY…]     a new cluster, Lifeboat, and the journeys of hack/cluster/journeys, all of them or these
 #   hack/cluster.sh journey [JOURNEY…]  the same on the cluster that is there
+#   hack/cluster.sh load                Lifeboat's images as they are by now, into the cluster that is there
 #   hack/cluster.sh in MACHINE COMMAND… runs a command in a machine
 #   hack/cluster.sh down                ends it and removes all but what the next one is made from
 #
@@ -24,12 +25,17 @@ everywhere() {
   for pid in "${pids[@]}"; do wait "$pid"; done
 }
 
+# import WHOSE MACHINE: lifeboat or kubernetes, as the machine sees their archives.
 import() {
-  local archive
-  for archive in "$parts/images"/*.tar "$images"/*.tar; do
-    case $archive in "$images"/*) archive=/run/images/lifeboat/${archive##*/} ;; *) archive=/run/images/kubernetes/${archive##*/} ;; esac
-    within "$1" ctr --namespace k8s.io images import "$archive" > /dev/null
-  done
+  within "$2" sh -c 'for archive in /run/images/'"$1"'/*.tar; do ctr --namespace k8s.io images import "$archive" > /dev/null || exit 1; done'
+}
+
+# load: images of Lifeboat that were built anew, into machines that run.
+load() {
+  everywhere import lifeboat
+  kubectl --namespace $namespace rollout restart daemonset/lifeboat-agent deployment/lifeboat-operator
+  kubectl --namespace $namespace rollout status daemonset/lifeboat-agent --timeout=180s
+  kubectl --namespace $namespace rollout status deployment/lifeboat-operator --timeout=180s
 }
 
 # kubeadm_on MACHINE ARGS…: its words are kept, and shown where it fails.
@@ -42,8 +48,8 @@ up() {
   local began=$SECONDS machine
   [ "$(id -u)" = 0 ] || die "machines need root"
   if is_up; then say "the cluster is up already"; reach; return; fi
-  # The first two controllers stand for all.
-  [ -d /sys/fs/cgroup/memory ] && [ -d /sys/fs/cgroup/cpu ] || die "this host has no controllers of cgroup v1; the tier was never made to work without"
+  # One controller stands for all.
+  [ -d /sys/fs/cgroup/memory ] || die "this host has no controllers of cgroup v1; the tier was never made to work without"
   ls "$images"/lifeboat-{operator,agent}-*.tar > /dev/null || die "no images of Lifeboat in $images: run \`make images\`"
   "$here/parts.sh"
   down
@@ -54,7 +60,8 @@ up() {
   "$here/store.sh" start
   everywhere "$here/machine.sh" start
   say "machines run, $((SECONDS - began)) s"
-  everywhere import
+  everywhere import kubernetes
+  everywhere import lifeboat
   say "images are there, $((SECONDS - began)) s"
   kubeadm_on "${machines[0]}" init --upload-certs --skip-phases=addon
   say "${machines[0]} is a control plane, $((SECONDS - began)) s"
@@ -91,7 +98,7 @@ down() {
 }
 
 case ${1:-} in
-  up | down) "$1" ;;
+  up | down | load) "$1" ;;
   install) "$here/install.sh" ;;
   in) within "${@:2}" ;;
   test | journey) "$here/test.sh" "$@" ;;

@@ -40,7 +40,7 @@ schedules:
 YAML
 while ((SECONDS - began < 120)); do
   if kubectl --namespace $namespace get etcdb --field-selector status.phase=Complete --output name | grep -q .; then
-    say "the first backup is complete, $((SECONDS - began)) s after the installation began"
+    say "a backup is complete, $((SECONDS - began)) s after the installation began"
     exit 0
   fi
   sleep 0.5

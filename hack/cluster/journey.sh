@@ -45,7 +45,7 @@ unique() { echo "$1-$(date +%s)"; }
 complete() { eventually "$2" "backup $1 to be complete" is "etcdb/$1" .phase Complete; }
 
 leading() { k get lease lifeboat-operator --output 'jsonpath={.spec.holderIdentity}' | sed 's/_.*//'; }
-workload() { # workload NAME: a pod on every master
+workload() { # workload NAME SECONDS: a pod on every master that sleeps so long
   kubectl --namespace default apply --filename - > /dev/null <<YAML
 apiVersion: apps/v1
 kind: DaemonSet
@@ -57,6 +57,32 @@ spec:
     spec:
       terminationGracePeriodSeconds: 1
       tolerations: [{key: node-role.kubernetes.io/control-plane, operator: Exists}]
-      containers: [{name: sleep, image: "registry.example.org/lifeboat/workload:1", imagePullPolicy: Never, command: [sleep, "1000000"]}]
+      containers: [{name: sleep, image: "registry.example.org/lifeboat/workload:1", imagePullPolicy: Never, command: [sleep, "$2"]}]
 YAML
+}
+
+# watch_api FILE: asks each API server every 100 ms whether it is ready, until the journey's shell ends or `kill $watchers`.
+watchers=()
+watch_api() {
+  local machine
+  for machine in "${machines[@]}"; do
+    (
+      while :; do
+        sleep 0.1 &
+        if [ "$(curl --silent --insecure --max-time 1 "https://$(address_of "$machine"):6443/readyz")" = ok ]; then
+          echo "$(date +%s.%3N) $machine"
+        fi
+        wait
+      done >> "$1"
+    ) &
+    watchers+=($!)
+  done
+}
+
+# outages FILE: the longest silence of each API server, and of all of them at once, in seconds.
+outages() {
+  sort -n "$1" | awk '
+    function silence(who, at) { if (who in last && at - last[who] > longest[who]) longest[who] = at - last[who]; last[who] = at }
+    {silence($2, $1); silence("all at once", $1)}
+    END {for (who in longest) printf "%s %.1f s\n", who, longest[who]}' | sort -r | paste -sd, | sed 's/,/, /g'
 }
