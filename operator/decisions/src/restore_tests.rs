@@ -258,7 +258,7 @@ fn a_restore_is_planned_approved_ordered_and_told_of() {
     world.tell(2, "Restored", json!({}));
     assert!(world.step(3_060).is_empty());
     let status = world.status();
-    assert_eq!(status.nodes_ready.as_deref(), Some("3/3"));
+    assert_eq!((status.nodes_ready.as_deref(), status.step), (Some("3/3"), None));
     assert_eq!((status.restored_revision, status.outage_seconds), (Some(5000), Some(9)));
     assert_eq!((status.decision.as_deref(), status.phase.as_deref()), (Some("Commit"), Some("Restored")));
     assert_eq!(status.restore_id.as_deref(), Some("0123456789abcdef0123"));
