@@ -205,26 +205,12 @@ async fn called_off(cluster: &mut Cluster) -> Result<()> {
     cluster.start_agent_with(&absent, &["--restore"]).await
 }
 
-/// As an agent in a container would: what it starts sees the file system of this machine, and not that of the master, which has
-/// an etcd of its own.
-async fn enters_the_host(cluster: &Cluster) -> Result<()> {
-    let node = &cluster.bed.nodes()[0];
-    let is_there = async |before: &[&str]| {
-        let line = [before, &["/usr/bin/test", "-e", "/var/lib/etcd/member"]].concat();
-        anyhow::Ok(node.command(line[0]).args(&line[1..]).output().await?.status.code())
-    };
-    ensure!(is_there(&[]).await? == Some(0));
-    ensure!(is_there(&["/opt/lifeboat/bin/lifeboat", "enter-host", "--"]).await? == Some(1));
-    Ok(())
-}
-
 #[tokio::test]
 async fn a_control_plane_is_put_back_by_an_object_that_survives_it() -> Result<()> {
     let line = line_or(EtcdLine::V3_6)?;
     let bed = Options { api_servers: 3, ..Options::default() };
     let mut cluster = Cluster::start(Setup { etcd_line: line, bed, ..Setup::named("by-object") }).await?;
     equip(&cluster.bed, &cluster.binary("lifeboat"))?;
-    enters_the_host(&cluster).await.context("enters the host")?;
     for node in cluster.node_names() {
         cluster.start_agent_with(&node, &["--restore"]).await?;
     }
