@@ -54,7 +54,7 @@ e2e: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## tests against the real com
 .PHONY: e2e-masters
 e2e-masters: tools $(if $(filter $(DIST),$(BIN_DIR)),dist) ## the tools on a master with each of etcd 3.5, 3.6 and 3.7 (long; `make e2e` runs each test with one)
 	for line in 3.5 3.6 3.7; do \
-	  LIFEBOAT_ETCD_LINE=$$line LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) hack/process-tier.sh masters_restore masters_reinitialize masters_killed masters_by_hand masters_kublr masters_apart masters_coordinated || exit 1; \
+	  LIFEBOAT_ETCD_LINE=$$line LIFEBOAT_BIN_DIR=$(abspath $(BIN_DIR)) hack/process-tier.sh masters_restore masters_reinitialize masters_killed masters_by_hand masters_kublr masters_apart masters_coordinated restore_by_object || exit 1; \
 	done
 
 .PHONY: restore-matrix

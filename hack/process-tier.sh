@@ -18,7 +18,7 @@ cargo build -p lifeboat-agent --locked || exit 1
 programs=("$@")
 if [ ${#programs[@]} -eq 0 ]; then
   # The longest first, so that the lanes end together.
-  programs=(faults situations retention slow_store ownership restore_matrix masters_coordinated masters_killed masters_by_hand masters_kublr masters_apart masters_reinitialize sick_etcd masters_restore scheduled_backup)
+  programs=(restore_by_object faults situations retention slow_store ownership restore_matrix masters_coordinated masters_killed masters_by_hand masters_kublr masters_apart masters_reinitialize sick_etcd masters_restore scheduled_backup)
   for file in e2e/tests/*.rs; do
     name=$(basename "$file" .rs)
     [[ " ${programs[*]} " == *" $name "* ]] || programs+=("$name")

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::condition::{ConditionType, Reason};
 use crate::event::EventReason;
+use crate::finding::FindingKind;
 use crate::generate::{GenerateError, definitions};
 
 const NOTE: &str = "<!-- Generated from crds/src by `make gen`. Do not edit. -->\n";
@@ -27,11 +28,18 @@ fn conditions_page() -> String {
         .iter()
         .map(|e| (e.as_str(), format!("{} ({})", e.meaning(), if e.is_warning() { "Warning" } else { "Normal" })))
         .collect();
+    let findings = FindingKind::ALL
+        .iter()
+        .map(|kind| {
+            (kind.as_str(), format!("{} ({})", kind.meaning(), if kind.blocks() { "blocker" } else { "warning" }))
+        })
+        .collect();
     format!(
-        "{NOTE}# Conditions, reasons, events\n\nClosed lists: nothing else appears in objects of this version.\n{}{}{}",
+        "{NOTE}# Conditions, reasons, events\n\nClosed lists: nothing else appears in objects of this version.\n{}{}{}{}",
         rows("Types of conditions", types),
         rows("Reasons of conditions and failures", reasons),
-        rows("Reasons of events", events)
+        rows("Reasons of events", events),
+        rows("Findings of plans", findings)
     )
 }
 

@@ -73,8 +73,8 @@ async fn defaults_are_filled_in(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// A restore cannot be carried out by this version, and says so instead of looking as if it went on.
-async fn a_restore_says_that_it_is_not_supported(cluster: &Cluster) -> Result<()> {
+/// A restore of one member cannot be carried out by this version, and says so instead of looking as if it went on.
+async fn a_restore_of_one_member_says_that_it_is_not_supported(cluster: &Cluster) -> Result<()> {
     let stalled =
         cluster.wait_for("etcdr", "r", Duration::from_secs(20), |r| is_condition(r, "Stalled", "True")).await?;
     ensure!(condition(&stalled, "Ready").unwrap()["reason"] == "NotSupported", "{stalled:#}");
@@ -167,11 +167,24 @@ async fn an_agent_may_touch_only_its_own_work(cluster: &Cluster) -> Result<()> {
     )
     .await?;
     imports_and_nothing_else(cluster, mine, other).await?;
+    // How far a master is with a restore its own agent says, whoever is assigned; and nothing else of it.
+    let nodes = |nodes: &[&str]| {
+        let entries: Vec<Value> = nodes.iter().map(|node| json!({"nodeName": node, "step": "1/10 Stage"})).collect();
+        json!({"status": {"nodes": entries}}).to_string()
+    };
+    run(cluster, mine, patch("etcdr", "r".into(), nodes(&[mine]))).await?;
+    run(cluster, other, patch("etcdr", "r".into(), nodes(&[mine, other]))).await?;
+    for foreign in [nodes(&[other]), nodes(&[]), nodes(&[mine, "m9", other])] {
+        forbidden(run(cluster, other, patch("etcdr", "r".into(), foreign)).await, "only its own entry").await?;
+    }
+    let decided = json!({"status": {"decision": "Commit"}}).to_string();
+    forbidden(run(cluster, mine, patch("etcdr", "r".into(), decided)).await, "only status.execution").await?;
     // Nothing else: no deletion, no other kind.
     for args in [
         vec!["delete", "etcdb", "policy"],
         vec!["get", "secrets"],
-        vec!["get", "etcdr"],
+        vec!["delete", "etcdr", "r"],
+        vec!["patch", "etcdr", "r", "--type=merge", "-p", r#"{"spec":{"cancel":true}}"#],
         vec!["create", "configmap", "x"],
     ] {
         forbidden(as_agent(cluster, mine, &args).await, "forbidden").await?;
@@ -260,7 +273,7 @@ async fn the_api_server_holds_users_agents_and_operator_to_the_contract() -> Res
     let cluster = Cluster::start(Setup::named("api")).await?;
     the_server_says_what_is_wrong(&cluster).await?;
     defaults_are_filled_in(&cluster).await?;
-    a_restore_says_that_it_is_not_supported(&cluster).await?;
+    a_restore_of_one_member_says_that_it_is_not_supported(&cluster).await?;
     an_agent_may_touch_only_its_own_work(&cluster).await?;
     the_operator_may_read_no_secret(&cluster).await?;
     approval_needs_its_own_right(&cluster).await?;

@@ -53,8 +53,7 @@ use lifeboat_process::version::VERSION;
 const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// Why an agent without the flag carries out no restore.
-const RESTORE_DISABLED: &str =
-    "the agent was started without --restore: use `lifeboat restore` on the masters themselves";
+const RESTORE_DISABLED: &str = "the agent may not restore: set agent.restore.enabled in the chart's values, or use `lifeboat restore` on the masters";
 
 /// Longest wait for an answer.
 const ASK_DEADLINE: Duration = Duration::from_secs(15);

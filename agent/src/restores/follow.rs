@@ -4,7 +4,7 @@
 //! Watches all EtcdRestores, and looks at this host every few seconds while something goes on. Works on without an API server:
 //! what is sealed here needs none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -59,6 +59,8 @@ pub struct Follower {
     listed: BTreeMap<String, EtcdRestore>,
     /// What was said last of each restore, by UID.
     said: BTreeMap<String, NodeProgress>,
+    /// Restores whose objects were seen while they were sealed here.
+    followed: BTreeSet<RestoreId>,
     /// When orders were last looked for that no object tells of.
     looked: Option<Instant>,
     /// When the locations were last kept.
@@ -96,6 +98,15 @@ fn wanted(restore: &EtcdRestore) -> Wanted {
     }
 }
 
+/// Whether a restore of this attempt was called off, by its field or by being deleted. Pure. An object that was never seen is
+/// none that was deleted: this watch may lag behind the one by which the order came, or have begun after the rewind.
+fn is_called_off(found: Option<&EtcdRestore>, attempt: i32, was_seen: bool) -> bool {
+    match found {
+        Some(restore) => restore.spec.cancel && restore.spec.attempt == attempt,
+        None => was_seen,
+    }
+}
+
 impl Follower {
     /// Nothing is followed yet.
     pub fn new(restorer: Restorer, client: Client, reporter: &Reporter) -> Self {
@@ -108,6 +119,7 @@ impl Follower {
             seen: None,
             listed,
             said,
+            followed: BTreeSet::new(),
             looked: None,
             kept: None,
             is_away: false,
@@ -258,6 +270,7 @@ impl Follower {
         let id = request.id(&self.restorer.namespace);
         match here.iter().find(|standing| standing.restore_id == id) {
             Some(standing) => {
+                self.followed.insert(id.clone());
                 let is_reachable = Reach::of(&site.node.state_dir, &id).location().exists();
                 if standing.outcome.is_none() && !is_reachable {
                     // Killed between sealing and setting off.
@@ -316,11 +329,10 @@ impl Follower {
             if order.request.namespace != self.restorer.namespace {
                 continue;
             }
-            let is_off = match seen.get(&order.request.name) {
-                Some(restore) => restore.spec.cancel && restore.spec.attempt == order.request.attempt,
-                None => true,
-            };
-            if is_off && !standing.directory.root().join(CANCEL).exists() {
+            let found = seen.get(&order.request.name);
+            let was_seen = self.followed.contains(&standing.restore_id);
+            if is_called_off(found, order.request.attempt, was_seen) && !standing.directory.root().join(CANCEL).exists()
+            {
                 tracing::info!(restore = order.request.name, "called off");
                 wish(standing.directory.root(), CANCEL).map_err(crate::restoring::RestoringError::from)?;
             }
@@ -366,6 +378,18 @@ mod tests {
             ),
         ] {
             assert_eq!(wanted(&restore(spec, &status)), expected, "{spec} {status}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_was_never_seen_was_not_deleted() {
+        let there = restore(&json!({"attempt": 2}), &json!({}));
+        let cancelled = restore(&json!({"attempt": 2, "cancel": true}), &json!({}));
+        for was_seen in [false, true] {
+            assert!(!is_called_off(Some(&there), 2, was_seen));
+            assert!(is_called_off(Some(&cancelled), 2, was_seen));
+            assert!(!is_called_off(Some(&cancelled), 1, was_seen), "another attempt");
+            assert_eq!(is_called_off(None, 2, was_seen), was_seen);
         }
     }
 }

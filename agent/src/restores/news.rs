@@ -79,15 +79,12 @@ fn told(
     let id = &standing.restore_id;
     let message = match outcome {
         Outcome::Committed => format!(
-            "the cluster was put back to backup {}, revision {}; revisions go on from {}. Persistent volumes were not \
+            "The cluster was put back to backup {}, revision {}; revisions go on from {}. Persistent volumes were not \
              restored. Restart the kubelets of the workers",
             order.backup.backup_id, order.backup.revision, order.bump_to
         ),
         Outcome::RolledBack => {
-            format!(
-                "nothing was restored, the old data is in place: {}",
-                standing.why.as_deref().unwrap_or("called off")
-            )
+            format!("The masters put the old data back because: {}", standing.why.as_deref().unwrap_or("called off"))
         }
     };
     let is_of_host = request.namespace == HOST;

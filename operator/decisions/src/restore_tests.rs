@@ -21,6 +21,8 @@ struct World {
     members: Vec<SeenMember>,
     others: Vec<EtcdRestore>,
     unchanged_for: Duration,
+    /// Second at which agents wrote last; now where that is not said.
+    heard: Option<i64>,
 }
 
 fn master(node: &str, more: Value) -> SeenMember {
@@ -55,6 +57,7 @@ fn world(more: Value) -> World {
         members: vec![master("m1", json!({"isLeader": true})), master("m2", json!({})), master("m3", json!({}))],
         others: Vec::new(),
         unchanged_for: Duration::ZERO,
+        heard: None,
     }
 }
 
@@ -79,11 +82,16 @@ impl World {
     }
 
     fn decide(&self, second: i64) -> RestoreDecision {
+        let beat = lifeboat_crds::Time(at(self.heard.unwrap_or(second)));
+        let mut members = self.members.clone();
+        for seen in &mut members {
+            seen.member.status.as_mut().unwrap().facts.heartbeat_time = Some(beat.clone());
+        }
         let observed = ObservedRestore {
             restore: self.restore.clone(),
             backups: self.backups.iter().collect(),
             locations: self.locations.iter().map(|it| (it.metadata.name.clone().unwrap(), it.clone())).collect(),
-            members: self.members.clone(),
+            members,
             others: self.others.clone(),
             execution_unchanged_for: self.unchanged_for,
         };
@@ -250,7 +258,7 @@ fn a_restore_is_planned_approved_ordered_and_told_of() {
     world.tell(2, "Restored", json!({}));
     assert!(world.step(3_060).is_empty());
     let status = world.status();
-    assert_eq!(status.nodes_ready.as_deref(), Some("3/3"));
+    assert_eq!((status.nodes_ready.as_deref(), status.step), (Some("3/3"), None));
     assert_eq!((status.restored_revision, status.outage_seconds), (Some(5000), Some(9)));
     assert_eq!((status.decision.as_deref(), status.phase.as_deref()), (Some("Commit"), Some("Restored")));
     assert_eq!(status.restore_id.as_deref(), Some("0123456789abcdef0123"));
@@ -760,12 +768,39 @@ fn the_figures_of_a_plan_are_frozen() {
 #[test]
 fn the_order_goes_to_the_planner_or_to_another_when_that_is_silent() {
     let mut world = World::planned();
-    world.set(json!({"spec": {"approval": world.code(), "cluster": {"lost": []}}}));
+    world.set(json!({"spec": {"approval": world.code()}}));
     // It does not take part, so that its silence blocks nothing: only so can it be silent here.
     world.restore.status.as_mut().unwrap().assignment.as_mut().unwrap().node_name = NodeName("m9".into());
     world.reports(json!({}));
     world.step(20);
     assert_eq!(world.assigned(), ("m2".into(), 2, Task::Order));
+}
+
+/// As in data that was put back: the plan of then, and the approval that GitOps applies again.
+#[test]
+fn nothing_is_ordered_before_an_agent_has_written_again() {
+    let mut world = World::planned();
+    world.heard = Some(15);
+    world.set(json!({"spec": {"approval": world.code()}}));
+    assert!(world.step(9_000).is_empty());
+    assert_shown(&world.object(), Show::Unknown("AgentUnavailable"), "an agent must write again");
+    assert_eq!(world.assigned().2, Task::Plan);
+    let mut again = world.clone();
+    again.heard = Some(8_990);
+    assert_eq!(again.step(9_010), ["RestoreApproved"]);
+    world.heard = Some(8_990);
+    world.tell(0, "Restored", json!({"ref": "another", "time": at(8_900).to_string()}));
+    assert_eq!(world.step(9_010), ["RestoreFailed"]);
+    assert_shown(&world.object(), Show::Failed("Superseded"), "");
+}
+
+#[test]
+fn a_plan_of_nobody_cannot_be_approved() {
+    let mut world = world(json!({}));
+    world.step(0);
+    world.reports(json!({"members": []}));
+    assert_eq!(world.step(10), ["PlanRefused"]);
+    assert_shown(&world.object(), Show::Failed("PlanRefused"), "no member that etcd lists could take part");
 }
 
 #[test]
@@ -921,5 +956,96 @@ proptest! {
             assert_sound(&world.object());
             world.assert_code();
         }
+    }
+}
+
+/// What people are told; each row is as shown here, and there is no other.
+const DOCUMENTED: &str = include_str!("../../../docs/restore-situations.md");
+
+#[test]
+fn every_row_of_the_page_is_as_shown() {
+    let mut rows: Vec<(&str, World, Option<&str>, Show)> = Vec::new();
+    let mut at_second = |situation, mut world: World, second: i64, marker, show| {
+        world.step(second);
+        rows.push((situation, world, marker, show));
+    };
+    let (reconciling, stalled, failed) = (Some("Reconciling"), Some("Stalled"), Some("Failed"));
+    let member = world(json!({"spec": {"cluster": null, "member": {"nodeName": "m1"}}}));
+    at_second("one member", member, 0, stalled, Show::Failed("NotSupported"));
+    let mut missing = world(json!({}));
+    missing.backups.clear();
+    at_second("backup missing, first minute", missing.clone(), 0, reconciling, Show::Troubled("ArchiveMissing"));
+    missing.step(0);
+    at_second("backup missing, later", missing, 60, stalled, Show::Failed("ArchiveMissing"));
+    let mut nowhere = world(json!({}));
+    nowhere.locations.clear();
+    nowhere.step(0);
+    at_second("location missing, later", nowhere, 60, stalled, Show::Failed("LocationMissing"));
+    let mut unfinished = world(json!({}));
+    unfinished.backups = vec![backup(json!({}))];
+    at_second("backup not over yet", unfinished, 0, reconciling, Show::Unknown("Pending"));
+    let mut alone = world(json!({}));
+    alone.members.clear();
+    at_second("no master can be asked", alone, 0, reconciling, Show::Unknown("NoHealthyMember"));
+    let mut planning = world(json!({}));
+    planning.step(0);
+    at_second("plan is being made", planning.clone(), 1, reconciling, Show::Unknown("Planning"));
+    for (situation, reason, marker, show) in [
+        ("plan cannot be made for now", "LocationUnavailable", reconciling, Show::Troubled("LocationUnavailable")),
+        ("plan cannot be made", "AccessDenied", stalled, Show::Failed("AccessDenied")),
+    ] {
+        let mut trying = planning.clone();
+        trying.agent_says(Some(json!({"error": {"reason": reason, "message": "no"}})));
+        at_second(situation, trying, 1, marker, show);
+    }
+    planning.reports(json!({"findings": [{"kind": "OtherCluster", "message": "words"}]}));
+    at_second("plan has blockers", planning, 1, failed, Show::Failed("PlanRefused"));
+    let awaiting = Show::Unknown("AwaitingApproval");
+    at_second("plan awaits approval", World::planned(), 20, Some("PlanReady"), awaiting);
+    let mut wrong = World::planned();
+    wrong.set(json!({"spec": {"approval": "0000-0000"}}));
+    at_second("approval of another plan", wrong, 20, Some("PlanReady"), awaiting);
+    at_second("under way", World::ordered(), 30, Some("Approved"), Show::Unknown("Running"));
+    let mut cancelled = World::planned();
+    cancelled.set(json!({"spec": {"cancel": true}}));
+    at_second("called off before the order", cancelled, 20, failed, Show::Failed("Cancelled"));
+    let mut unwritten = World::ordered();
+    unwritten.agent_says(Some(json!({"error": {"reason": "LocationUnavailable", "message": "no"}})));
+    at_second("order not written", unwritten, 30, failed, Show::Failed("LocationUnavailable"));
+    at_second("nobody tells how it ended", World::ordered(), 90_000, failed, Show::Failed("DeadlineExceeded"));
+    for (situation, outcome, spec, marker, show) in [
+        ("restored", "Restored", Value::Null, Some("Complete"), Show::Current("Restored")),
+        ("rolled back", "RolledBack", Value::Null, Some("RolledBack"), Show::Failed("RolledBack")),
+        (
+            "same name for something else",
+            "Restored",
+            json!(r#"{"cluster":{"from":{}}}"#),
+            failed,
+            Show::Failed("AlreadyRestored"),
+        ),
+    ] {
+        let mut ended = world(json!({}));
+        ended.tell(0, outcome, json!({"spec": spec}));
+        at_second(situation, ended, 30, marker, show);
+    }
+    let mut before = World::planned();
+    before.tell(0, "Restored", json!({"ref": "another"}));
+    at_second("request of before a restore", before, 2_000, failed, Show::Failed("Superseded"));
+
+    let documented: Vec<&str> =
+        DOCUMENTED.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| situation")).collect();
+    assert_eq!(documented.len(), rows.len());
+    for ((situation, world, marker, show), row) in rows.into_iter().zip(documented) {
+        assert_shown(&world.object(), show, "");
+        let marker = marker.unwrap();
+        assert!(shows(&world.object(), marker), "{situation}: {marker}");
+        let (ready, kstatus) = match show {
+            Show::Current(reason) => (format!("True/{reason}"), "Current"),
+            Show::Unknown(reason) => (format!("Unknown/{reason}"), "InProgress"),
+            Show::Troubled(reason) => (format!("False/{reason}"), "InProgress"),
+            Show::Failed(reason) => (format!("False/{reason}"), "Failed"),
+        };
+        let expected = format!("| {situation} | {ready} | {marker} | {kstatus} | ");
+        assert!(row.starts_with(&expected), "{expected:?} is not how this begins: {row}");
     }
 }

@@ -1,10 +1,14 @@
 //! Which agent makes the plan and writes the order.
 
+use jiff::SignedDuration;
 use lifeboat_crds::{Assignment, NodeName, Task, Time};
 
 use super::Run;
-use crate::SeenMember;
 use crate::assignment::{has_fresh_agent, next_attempt, node_of, obstacle};
+use crate::{LARGEST_SKEW, SILENCE, SeenMember, after};
+
+/// [`SILENCE`], as the time of the clock is counted.
+const SILENCE_SECONDS: SignedDuration = SignedDuration::from_secs(SILENCE.as_secs().cast_signed());
 
 impl Run<'_> {
     /// The masters that take part, as far as is known: those that are not lost.
@@ -45,6 +49,15 @@ impl Run<'_> {
     /// Whether the agent of a node that takes part was heard of lately.
     pub(super) fn is_fresh(&self, node: &NodeName) -> bool {
         self.candidates().any(|seen| node_of(seen) == *node && has_fresh_agent(seen))
+    }
+
+    /// Whether a master that takes part has written lately by its own clock. In data of an older time that was put back none
+    /// has, and only what the first one writes tells of that.
+    pub(super) fn is_heard(&self) -> bool {
+        let patience = SILENCE_SECONDS + LARGEST_SKEW;
+        let mut beats =
+            self.candidates().filter_map(|seen| Some(seen.member.status.as_ref()?.facts.heartbeat_time.as_ref()?.0));
+        beats.any(|beat| after(beat, patience) >= self.now)
     }
 
     /// Asks an agent.

@@ -45,6 +45,7 @@ pub(super) fn find(grounds: &Grounds<'_>) -> Vec<Finding> {
     let Masters { taking_part, lost, findings } = grounds.masters;
     let mut all = grounds.report.findings.clone();
     all.extend(findings.iter().cloned());
+    all.extend(nobody(taking_part));
     all.extend(taking_part.iter().filter_map(unable));
     all.extend(lost.iter().filter_map(|lost| answering(lost, grounds.members)));
     all.extend(unsettled(grounds));
@@ -58,6 +59,11 @@ pub(super) fn find(grounds: &Grounds<'_>) -> Vec<Finding> {
     all.extend(no_safety(grounds.request));
     all.push(volumes(grounds.report.persistent_volumes.as_ref()));
     all
+}
+
+fn nobody(taking_part: &[Master<'_>]) -> Option<Finding> {
+    let words = "no member that etcd lists could take part: does etcd answer, and do the agents run on the masters?";
+    taking_part.is_empty().then(|| Finding::new(FindingKind::UnknownMember, words))
 }
 
 fn unable(master: &Master<'_>) -> Option<Finding> {

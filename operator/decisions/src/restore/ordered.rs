@@ -73,7 +73,7 @@ impl Run<'_> {
     }
 
     /// The step of the least advanced master of those that have told.
-    pub(super) fn step(&self) -> Option<String> {
+    fn step(&self) -> Option<String> {
         let steps = self.own_nodes().into_iter().filter_map(|node| node.step);
         steps.min_by_key(|step| number(step))
     }

@@ -74,7 +74,8 @@ impl<'o> Run<'o> {
             return Standing::Kept;
         }
         let total = self.total().max(count);
-        self.status.step = self.step().or(self.status.step.take());
+        // The last steps were told while there was no API to tell them to.
+        self.status.step = None;
         self.status.nodes_ready = Some(format!("{count}/{total}"));
         self.status.restore_id = Some(told.newest.restore_id.clone());
         self.status.outage_seconds = told.tales.iter().filter_map(|tale| tale.outage_seconds).max();

@@ -219,26 +219,29 @@ impl Run<'_> {
 
     /// Approved as it is at this moment: the one order.
     fn order(&mut self, plan: &RestorePlan, assignment: &Assignment) -> Standing {
+        if !self.is_heard() {
+            let words = "the plan was approved; before it is ordered an agent must write again, which tells of a restore that \
+                         this cluster may have gone through (are the clocks of operator and masters alike?)";
+            return Self::held_back(Reason::AgentUnavailable, words);
+        }
         let bound = Some(&assignment.node_name).filter(|node| self.is_fresh(node)).cloned();
         let node = match bound.map_or_else(|| self.choose(None), Ok) {
             Ok(node) => node,
-            Err(words) => {
-                let mut shown = Outcome::waiting(Reason::NoHealthyMember, &words).shown();
-                shown.push(Shown::new(
-                    ConditionType::PlanReady,
-                    true,
-                    Reason::AwaitingApproval,
-                    "the plan can be approved",
-                ));
-                shown.push(Shown::new(ConditionType::Approved, false, Reason::NoHealthyMember, words));
-                return Standing::Shown { shown, look_again: Some(RECHECK) };
-            }
+            Err(words) => return Self::held_back(Reason::NoHealthyMember, &words),
         };
         let code = plan.approval_code.as_deref().unwrap_or_default();
         let words = format!("the plan {code} was approved; the agent on {node} writes the order");
         self.events.push(EventDraft::new(EventReason::RestoreApproved, words));
         self.assign(node, Task::Order);
         self.run()
+    }
+
+    /// Approved, and yet not ordered for now.
+    fn held_back(reason: Reason, words: &str) -> Standing {
+        let mut shown = Outcome::waiting(reason, words).shown();
+        shown.push(Shown::new(ConditionType::PlanReady, true, Reason::AwaitingApproval, "the plan can be approved"));
+        shown.push(Shown::new(ConditionType::Approved, false, reason, words));
+        Standing::Shown { shown, look_again: Some(RECHECK) }
     }
 }
 
