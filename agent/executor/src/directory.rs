@@ -191,8 +191,10 @@ pub fn find_restores(lifeboat: &Path) -> Result<Vec<(RestoreId, RestoreDirectory
 /// # Errors
 /// The disk.
 pub(crate) fn take_turn(lifeboat: &Path) -> Result<File, DirectoryError> {
-    // etcd's data directory: it is there before anything is sealed, and nothing else locks it.
+    // etcd's data directory: nothing else locks it. Made as it would be where the order is sealed.
     let above = lifeboat.parent().unwrap_or(lifeboat);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(above);
+    made.map_err(DirectoryError::disk("made", above))?;
     let turn = File::open(above).map_err(DirectoryError::disk("opened", above))?;
     turn.lock().map_err(DirectoryError::disk("locked", above))?;
     Ok(turn)
