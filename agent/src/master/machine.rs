@@ -79,8 +79,8 @@ pub struct StaticPods {
     pub safety: Option<Box<dyn Safety>>,
     /// The host's services.
     pub services: Services,
-    /// What the etcd with this process id said of itself.
-    pub told: Option<(u32, ServedFacts)>,
+    /// What the etcd with this process id said of itself, and whether it was tidy.
+    pub told: Option<(u32, ServedFacts, bool)>,
     /// Why it says nothing, as logged last.
     pub silence: String,
 }
@@ -125,7 +125,8 @@ impl StaticPods {
         Ok(if all { ControlPlane::All } else { ControlPlane::Some })
     }
 
-    /// What an etcd that runs alone says. Asked once of each process: its hash at one revision does not change.
+    /// What an etcd that runs alone says. Asked once of each process: its hash at one revision does not change, and what is tidy stays so
+    /// while nobody writes. Asked again it would not answer once the masters that are ahead have ended theirs, which takes the quorum.
     async fn served(&mut self, process: &Process) -> Option<(ServedFacts, bool)> {
         match self.ask(process.id).await {
             Ok(answer) => Some(answer),
@@ -140,12 +141,14 @@ impl StaticPods {
     }
 
     async fn ask(&mut self, id: u32) -> Result<(ServedFacts, bool), String> {
-        let facts = match self.told {
-            Some((known, facts)) if known == id => facts,
-            Some(_) | None => fetch_served(&self.client, self.order.bump_to, self.order.members.len()).await?,
+        let (facts, was_tidy) = match self.told {
+            Some((known, facts, was_tidy)) if known == id => (facts, was_tidy),
+            Some(_) | None => (fetch_served(&self.client, self.order.bump_to, self.order.members.len()).await?, false),
         };
-        self.told = Some((id, facts));
-        Ok((facts, is_tidy(&self.client).await.map_err(|error| error.to_string())?))
+        self.told = Some((id, facts, was_tidy));
+        let is_tidy = was_tidy || is_tidy(&self.client).await.map_err(|error| error.to_string())?;
+        self.told = Some((id, facts, is_tidy));
+        Ok((facts, is_tidy))
     }
 
     async fn end(&self, processes: Vec<Process>, patience: Duration, hurry_at: Option<SocketAddr>) -> Carried {
