@@ -1,7 +1,5 @@
 //! This master seals the order that counts.
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 
 use lifeboat_crds::order::{EtcdClusterId, RestoreId};
@@ -71,7 +69,6 @@ pub async fn look_for_order(
     (store, cluster): (&Arc<dyn ObjectStore>, &str),
     code: Option<JoinCode>,
 ) -> Result<SealOutcome, RestoringError> {
-    let _turn = take_turn(&site.node.state_dir).await?;
     let keyring = Keyring::of_host(&site.node.state_dir).current().await;
     let keys = HostRestoreKeys { lifeboat: site.lifeboat(), entered: code, signer: keyring.signer.clone() };
     let live = look_at_etcd(site).await;
@@ -83,19 +80,6 @@ pub async fn look_for_order(
         rejoins: site.place.command().exists() || !matches!(Journal::read(&site.place), Ok(None)),
     };
     Ok(seal_newest(&site.lifeboat(), (store, cluster), (&keyring.known, &keys), &volume).await?)
-}
-
-/// One at a time on this host: the author of an order and the agent beside it find the order at the same moment, and people may
-/// say `restore join` meanwhile. Whoever comes second finds it sealed.
-async fn take_turn(state_dir: &Path) -> Result<File, RestoringError> {
-    let state_dir = state_dir.to_owned();
-    let taken = tokio::task::spawn_blocking(move || -> Result<File, RestoringError> {
-        std::fs::create_dir_all(&state_dir)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(state_dir.join("sealing.lock"))?;
-        lock.lock()?;
-        Ok(lock)
-    });
-    taken.await.map_err(|error| RestoringError::Failed(error.to_string()))?
 }
 
 fn sealed(outcome: SealOutcome) -> Result<RestoreId, RestoringError> {
