@@ -83,6 +83,18 @@ demo: ## a real control plane with Lifeboat at work; left running
 demo-down: ## ends the demo
 	@hack/demo.sh down
 
+.PHONY: cluster-up
+cluster-up: tools images ## three masters that kubeadm set up, under systemd on this host (cluster tier; docs/testing.md)
+	@hack/cluster.sh up
+
+.PHONY: cluster-down
+cluster-down: ## ends the cluster and removes its disks
+	@hack/cluster.sh down
+
+.PHONY: cluster-test
+cluster-test: tools images ## Lifeboat installed by Helm on a new cluster, and its journeys; JOURNEYS="backup …" runs some
+	@hack/cluster.sh test $(JOURNEYS)
+
 .PHONY: deny
 deny: ## licences and sources of dependencies
 	cargo deny --locked check licenses bans sources

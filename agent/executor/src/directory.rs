@@ -3,7 +3,7 @@
 //! It lies in the data volume, so that a volume attached to another machine brings along what was promised. Sealing makes
 //! it whole under a name that counts for nothing, and renames: there is no half-sealed restore.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -183,6 +183,19 @@ pub fn find_restores(lifeboat: &Path) -> Result<Vec<(RestoreId, RestoreDirectory
     }
     found.sort_by(|one, other| one.0.cmp(&other.0));
     Ok(found)
+}
+
+/// This host's turn to seal, until it is dropped: an agent that follows the object, one that ordered it and a command may find the same
+/// order in the same moment, and each would make the same directory. Held for the time of a few writes.
+///
+/// # Errors
+/// The disk.
+pub(crate) fn take_turn(lifeboat: &Path) -> Result<File, DirectoryError> {
+    // etcd's data directory: it is there before anything is sealed, and nothing else locks it.
+    let above = lifeboat.parent().unwrap_or(lifeboat);
+    let turn = File::open(above).map_err(DirectoryError::disk("opened", above))?;
+    turn.lock().map_err(DirectoryError::disk("locked", above))?;
+    Ok(turn)
 }
 
 /// Seals an order: from when this returns this node takes part, and never twice. `bytes` are those that were read and

@@ -11,7 +11,7 @@ use lifeboat_protocol::observed::Marks;
 use lifeboat_protocol::start::{Ignored, Seal, SealSeen, SlotState, decide_seal};
 use lifeboat_storage::ObjectStore;
 
-use crate::directory::{DirectoryError, RestoreDirectory, find_restores, seal};
+use crate::directory::{DirectoryError, RestoreDirectory, find_restores, seal, take_turn};
 use crate::journal::{JournalFileError, read_journal};
 use crate::slots::{KnownRestoreKeys, Reader, SlotsError};
 use lifeboat_crds::journal::Journal;
@@ -74,6 +74,7 @@ pub async fn seal_newest(
     let Some(proven) = &slot.proven else { return Ok(SealOutcome::Nothing) };
     let id = proven.slot.restore_id.clone();
     let Some(key) = &proven.key else { return Ok(SealOutcome::WantsJoinCode(id)) };
+    let _turn = take_turn(lifeboat)?;
     let here = find_restores(lifeboat)?;
     let known_ids: Vec<RestoreId> = here.iter().map(|(id, _)| id.clone()).collect();
     let mut is_busy = false;

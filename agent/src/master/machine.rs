@@ -165,7 +165,15 @@ impl StaticPods {
 
     async fn start_all(&mut self, known: Option<Inodes>) -> Carried {
         self.trees.release_placed(known).map_err(failed)?;
-        self.pods.start_all().map_err(failed)?;
+        if self.pods.has_other_etcd().map_err(failed)? {
+            // The one that the kubelet is given next listens at the same addresses: started beside this one it fails, and a kubelet tries
+            // again ten seconds later.
+            self.stop_etcd().await?;
+        }
+        if self.pods.start_all().map_err(failed)? {
+            // As for an etcd that is started alone. It has seen no API server of the data that is in place now: once is enough.
+            self.restart_kubelet().await?;
+        }
         self.wait_until(|running| {
             let etcd = if running.etcd.is_empty() { Etcd::Stopped } else { Etcd::Full };
             Ok(etcd == Etcd::Full && self.control_plane(running, etcd)? == ControlPlane::All)
@@ -188,6 +196,11 @@ impl StaticPods {
         // A kubelet that was told of a manifest while it stops that very pod waits long before it starts it anew.
         self.services.restart_kubelet().await.map_err(failed)?;
         self.wait_until(|running| Ok(!running.etcd.is_empty())).await
+    }
+
+    async fn restart_kubelet(&self) -> Carried {
+        self.services.restart_kubelet().await.map_err(failed)?;
+        crashsafe::replace(&self.kubelet_file(), b"", 0o600).map_err(failed)
     }
 
     async fn take_safety(&self, stop: &CancellationToken) -> Carried {
@@ -276,10 +289,7 @@ impl StaticPods {
             Effect::StartAlone { clients } => self.start_alone(clients, known).await,
             Effect::Tidy => tidy(&self.client).await.map_err(failed),
             Effect::StartAll => self.start_all(known).await,
-            Effect::RestartKubelet => {
-                self.services.restart_kubelet().await.map_err(failed)?;
-                crashsafe::replace(&self.kubelet_file(), b"", 0o600).map_err(failed)
-            }
+            Effect::RestartKubelet => self.restart_kubelet().await,
         }
     }
 }

@@ -202,21 +202,34 @@ impl Pods {
         Ok(crashsafe::replace(&self.followed.join(file), &text, mode_of(&saved)?)?)
     }
 
-    /// Puts every manifest back as it was, etcd's first. Those that are as they were are left alone.
+    /// Whether the kubelet follows a manifest of etcd that is not the one to be put back.
     ///
     /// # Errors
     /// The disk.
-    pub fn start_all(&self) -> Result<(), PodsError> {
+    pub fn has_other_etcd(&self) -> Result<bool, PodsError> {
+        let files = self.list()?;
+        let Some(file) = files.get(ETCD) else { return Ok(false) };
+        let followed = read(&self.followed.join(file))?;
+        Ok(followed.is_some() && followed != read(&self.saved.join(file))?)
+    }
+
+    /// Puts every manifest back as it was, etcd's first. Those that are as they were are left alone. Says whether etcd's was not.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn start_all(&self) -> Result<bool, PodsError> {
         let files = self.list()?;
         crashsafe::remove(&self.saved.join(ALONE))?;
+        let mut gives_etcd = false;
         for program in std::iter::once(ETCD).chain(CLIENTS) {
             let Some(file) = files.get(program) else { continue };
             let (followed, saved) = (self.followed.join(file), self.saved.join(file));
             if read(&followed)? != read(&saved)? {
                 copy(&saved, &followed)?;
+                gives_etcd |= program == ETCD;
             }
         }
-        Ok(())
+        Ok(gives_etcd)
     }
 
     fn list(&self) -> Result<Files, PodsError> {
@@ -339,7 +352,9 @@ mod tests {
         assert_eq!(pods.followed().unwrap(), Followed { etcd: true, clients: false });
         let alone = String::from_utf8(all(&pods)["etcd.yaml"].0.clone()).unwrap();
         assert_eq!(alone, manifest("etcd", "    - --listen-client-urls=https://127.0.0.1:2379\n    - --name=m0\n"));
-        pods.start_all().unwrap();
+        assert!(pods.has_other_etcd().unwrap());
+        assert!(pods.start_all().unwrap(), "another etcd than before");
+        assert!(!pods.has_other_etcd().unwrap() && !pods.start_all().unwrap(), "the same again");
         assert!(!pods.is_alone());
         assert_eq!(all(&pods), before);
     }
@@ -351,7 +366,9 @@ mod tests {
         pods.save().unwrap();
         for clients in [Clients::Loopback, Clients::Configured] {
             pods.hold().unwrap();
+            assert!(!pods.has_other_etcd().unwrap(), "there is none");
             pods.start_alone(clients).unwrap();
+            assert_eq!(pods.has_other_etcd().unwrap(), clients == Clients::Loopback);
         }
         pods.hold().unwrap();
         assert!(!pods.is_alone());

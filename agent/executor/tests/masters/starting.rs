@@ -119,6 +119,32 @@ async fn a_node_without_the_key_wants_the_join_code_and_one_with_another_cluster
     assert_eq!(looked, SealOutcome::Ignored(id, Ignored::Known));
 }
 
+/// The agent that ordered it, and the same agent as one that follows the object.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_order_found_by_several_at_once_is_sealed_once_and_known_to_the_others() {
+    for _ in 0..20 {
+        let world = World::new(3);
+        let (store, known, draft) = (world.shared_store(), world.known(), world.draft());
+        start(&world.lifeboat(0), &store, &draft, Some(&world.author), (&known, &NoKeys)).await.unwrap();
+        let digest = digest_of(&world);
+        let looking = (0..4).map(|_| {
+            let (home, store, known) = (world.lifeboat(2), Arc::clone(&store), world.known());
+            let joined = JoinCode { key: key(), digest: digest.clone() };
+            tokio::spawn(
+                async move { seal_newest(&home, (&store, PLACE), (&known, &joined), &volume(2)).await.unwrap() },
+            )
+        });
+        let mut sealed = 0;
+        for looked in looking.collect::<Vec<_>>() {
+            match looked.await.unwrap() {
+                SealOutcome::Sealed(..) => sealed += 1,
+                other => assert_eq!(other, SealOutcome::Ignored(draft.order.restore_id.clone(), Ignored::Known)),
+            }
+        }
+        assert_eq!(sealed, 1);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_unsigned_order_counts_only_for_who_entered_its_code() {
     let world = World::new(3);
