@@ -24,6 +24,7 @@ use lifeboat_crds::{EtcdBackupLocation, EtcdRestore, NodeName, Reason, TaskError
 use lifeboat_executor::{SealOutcome, StartError};
 use lifeboat_protocol::start::Refusal;
 use lifeboat_storage::ObjectStore;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -58,6 +59,8 @@ pub struct Restorer {
     pub cluster_uid: String,
     /// The host, as flags tell it: the executor is started with the same.
     pub host: NodeArguments,
+    /// Whose turn it is to start an executor: the order's author and the follower beside it mean the same one.
+    pub turn: Arc<Mutex<()>>,
 }
 
 /// Why a task of a restore failed.

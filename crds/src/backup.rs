@@ -35,7 +35,7 @@ use crate::{Condition, ConditionType, Time, label};
     printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Schedule", type_ = "string", priority = 1, json_path = r".metadata.labels.etcd\.lifeboat\.dev/schedule"),
-    printcolumn(name = "Node", type_ = "string", priority = 1, json_path = ".status.assignment.nodeName"),
+    printcolumn(name = "Node", type_ = "string", priority = 1, json_path = ".status.nodeName"),
     printcolumn(name = "Etcd", type_ = "string", priority = 1, json_path = ".status.etcdVersion"),
     printcolumn(name = "Location", type_ = "string", priority = 1, json_path = ".spec.locationRef.name"),
     printcolumn(name = "Message", type_ = "string", priority = 1, json_path = r#".status.conditions[?(@.type=="Ready")].message"#)
@@ -249,6 +249,9 @@ pub struct EtcdBackupStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub archive: Option<String>,
+    /// Node whose member is read, or was read; errands that come later change nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<NodeName>,
     /// Name of the etcd member that was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -320,6 +323,10 @@ pub struct EtcdBackupStatus {
     /// What retention says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiry: Option<Expiry>,
+    /// Value of the annotation delete-archive that was refused because of a pin. It counts no more until it was removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub deletion_refused: Option<String>,
     /// The tries that failed, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 12))]
@@ -450,6 +457,9 @@ pub struct ArchiveFacts {
     /// URL of the manifest.
     #[schemars(length(max = 2048))]
     pub archive: String,
+    /// Node whose member was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<NodeName>,
     /// Name of the member that was read.
     #[schemars(length(max = 253))]
     pub member: String,

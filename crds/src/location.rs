@@ -30,6 +30,7 @@ use crate::{Condition, Time};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Available")].status"#
     ),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Backups", type_ = "integer", json_path = ".status.backups.count"),
     printcolumn(name = "Last Checked", type_ = "date", json_path = ".status.lastProbeTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -364,6 +365,10 @@ pub struct CatalogReport {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 64)))]
     pub missing: Vec<String>,
+    /// Backups whose archive was deleted by the command line, and by whom and when in the words of `expired.json`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub deleted: Vec<AlteredArchive>,
     /// Backups whose archive is another than the one that was written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

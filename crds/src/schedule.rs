@@ -259,7 +259,7 @@ pub struct EtcdBackupScheduleStatus {
     /// Runs that failed since the last success.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consecutive_failures: Option<i32>,
-    /// Greatest age the last success should have: 1.25 × interval + 900 s.
+    /// Greatest age the last success should have: 1.25 × interval + 900 s. Stays while the expression cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objective_seconds: Option<i64>,
     /// The good backups of this schedule.

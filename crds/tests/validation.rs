@@ -270,7 +270,7 @@ fn names_columns_and_selectable_fields_are_those_of_the_design() {
     assert_eq!(columns("EtcdBackupSchedule", true), ["Timezone", "Kept", "Location", "Message"]);
     assert_eq!(
         columns("EtcdBackupLocation", false),
-        ["Provider", "Access", "Available", "Backups", "Last Checked", "Age"]
+        ["Provider", "Access", "Available", "Ready", "Backups", "Last Checked", "Age"]
     );
     assert_eq!(columns("EtcdRestore", false), ["Kind", "Status", "Step", "Nodes", "Backup", "Age"]);
     assert_eq!(columns("EtcdRestore", true), ["Outage", "Message"]);

@@ -344,6 +344,13 @@ async fn archives_in_a_directory_go_the_same_way() -> Result<()> {
     let message = |b: &Value| condition(b, "Ready").unwrap()["message"].as_str().unwrap().to_owned();
     cluster.wait_for("etcdb", &first, MINUTE, |b| message(b).contains("remove the pin first")).await?;
     annotate(&cluster, &first, "pin=").await?;
+    // What was refused does not come true when the pin goes.
+    cluster.wait_for("etcdb", &first, MINUTE, |b| message(b).contains("set it anew")).await?;
+    let unpinned = cluster.get("etcdb", &first).await?.context("it is gone")?;
+    ensure!(!is_condition(&unpinned, "Pinned", "True"));
+    annotate(&cluster, &first, "delete-archive-").await?;
+    cluster.wait_for("etcdb", &first, MINUTE, |b| !message(b).contains("nothing was deleted")).await?;
+    annotate(&cluster, &first, &format!("delete-archive={id}")).await?;
     wait_gone(&cluster, &first, MINUTE).await?;
     let root = cluster.shared_dir().join("etcd");
     let uid = names(&root).into_iter().find(|name| root.join(name).join("backups").is_dir()).context("no cluster")?;

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use lifeboat_crds::condition::find;
 use lifeboat_crds::{Assignment, ConditionType, EtcdBackup, NodeName};
+use lifeboat_decisions::location::may_be_to_blame;
 
 /// Shared by the watch that keeps it and all who ask. It never holds more than the cache it is made of shows.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +21,8 @@ struct Index {
     last_used: BTreeMap<NodeName, Timestamp>,
     /// By location; never taken back: a run ended even if its record is gone.
     newest_completion: BTreeMap<String, Timestamp>,
+    /// The same of tries that failed for a reason that may be the location's.
+    newest_failure: BTreeMap<String, Timestamp>,
 }
 
 impl BackupIndex {
@@ -52,6 +55,11 @@ impl BackupIndex {
         self.lock().newest_completion.get(location).copied()
     }
 
+    /// When a try at a run on a location was last seen to fail for a reason that may be the location's.
+    pub fn newest_failure(&self, location: &str) -> Option<Timestamp> {
+        self.lock().newest_failure.get(location).copied()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Index> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,8 +77,12 @@ impl Index {
         if let Some(Assignment { node_name, attempt: _, task: _, time }) = &status.assignment {
             note_newest(&mut self.last_used, node_name, time.0);
         }
+        let location = &run.spec.location_ref.name;
+        for failed in status.attempts.iter().filter(|failed| may_be_to_blame(failed.error.reason())) {
+            note_newest(&mut self.newest_failure, location, failed.time.0);
+        }
         if let Some(complete) = find(&status.conditions, ConditionType::Complete).filter(|it| it.status == "True") {
-            note_newest(&mut self.newest_completion, &run.spec.location_ref.name, complete.last_transition_time.0);
+            note_newest(&mut self.newest_completion, location, complete.last_transition_time.0);
         }
     }
 }
@@ -95,6 +107,24 @@ mod tests {
             "status": {"conditions": if ended { complete } else { Value::Array(vec![]) },
                 "assignment": {"nodeName": node, "attempt": 1, "task": "Backup", "time": time}}}))
         .unwrap()
+    }
+
+    #[test]
+    fn a_try_that_the_location_may_have_failed_is_noted() {
+        let index = BackupIndex::default();
+        let failed = |second: i64, reason: &str| {
+            let mut failed = backup("a", "m1", 10, false);
+            let time = Timestamp::from_second(second).unwrap().to_string();
+            let attempt =
+                json!({"attempt": 1, "nodeName": "m1", "time": time, "error": {"reason": reason, "message": "x"}});
+            failed.status.as_mut().unwrap().attempts = vec![serde_json::from_value(attempt).unwrap()];
+            failed
+        };
+        index.note("a", Some(&failed(20, "SnapshotFailed")));
+        assert_eq!(index.newest_failure("bucket"), None);
+        index.note("a", Some(&failed(30, "AccessDenied")));
+        assert_eq!(index.newest_failure("bucket").unwrap().as_second(), 30);
+        assert_eq!(index.newest_failure("other"), None);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn object_gauges(stores: &Stores) -> Vec<GaugeRows> {
 }
 
 fn schedule_gauges(stores: &Stores) -> Vec<GaugeRows> {
-    let table: [(&'static str, &'static str, ScheduleValue); 9] = [
+    let table: [(&'static str, &'static str, ScheduleValue); 10] = [
         (
             "schedule_last_success_timestamp_seconds",
             "Completion of the newest good backup of the schedule",
@@ -61,6 +61,9 @@ fn schedule_gauges(stores: &Stores) -> Vec<GaugeRows> {
         }),
         ("schedule_consecutive_failures", "Runs that failed since the last success", |_, status| {
             status.consecutive_failures.map(f64::from)
+        }),
+        ("schedule_ready", "Whether the schedule can be followed (1) or not (0); absent while unknown", |_, status| {
+            truth(&status.conditions, ConditionType::Ready)
         }),
         ("schedule_suspended", "Whether the schedule is suspended", |schedule, _| {
             Some(f64::from(u8::from(schedule.spec.suspend)))
@@ -335,7 +338,7 @@ mod tests {
                     "nightly",
                     json!({
                 "spec": {"schedule": "0 2 * * *", "template": {"spec": {"locationRef": {"name": "bucket"}}}},
-                "status": {"lastSuccessTime": "1970-01-01T00:16:40Z", "nextRunTime": "1970-01-01T01:20:00+01:00",
+                "status": {"conditions": [condition("Ready", "False")], "lastSuccessTime": "1970-01-01T00:16:40Z", "nextRunTime": "1970-01-01T01:20:00+01:00",
                     "intervalSeconds": 86400, "consecutiveFailures": 2, "retained": {"count": 5, "bytes": 10}}}),
                 ),
                 with_conditions(
@@ -372,6 +375,7 @@ mod tests {
             r#"lifeboat_schedule_next_run_timestamp_seconds{schedule="nightly"} 1200.0"#,
             r#"lifeboat_schedule_interval_seconds{schedule="nightly"} 86400.0"#,
             r#"lifeboat_schedule_consecutive_failures{schedule="nightly"} 2.0"#,
+            r#"lifeboat_schedule_ready{schedule="nightly"} 0.0"#,
             r#"lifeboat_schedule_suspended{schedule="nightly"} 0.0"#,
             r#"lifeboat_schedule_retained_backups{schedule="nightly"} 5.0"#,
             r#"lifeboat_backups{schedule="nightly",phase="Complete"} 2.0"#,

@@ -197,6 +197,7 @@ pub fn observe_location(
         members: seen_members(stores, liveness, now),
         execution_unchanged_for: unchanged_for(location, liveness, now),
         newest_completion: stores.newest_completion(&location.name_any()),
+        newest_failure: stores.newest_failure(&location.name_any()),
         location: location.clone(),
     }
 }

@@ -119,6 +119,11 @@ impl Stores {
         get(&self.schedules, &self.namespace, name)
     }
 
+    /// When a try at a run on a location was last seen to fail for a reason that may be the location's.
+    pub fn newest_failure(&self, location: &str) -> Option<Timestamp> {
+        self.index.newest_failure(location)
+    }
+
     /// When the newest run on a location was seen to end well.
     pub fn newest_completion(&self, location: &str) -> Option<Timestamp> {
         self.index.newest_completion(location)

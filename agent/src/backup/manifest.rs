@@ -119,6 +119,7 @@ pub fn archive_facts(manifest: &Manifest, uri: &str) -> ArchiveFacts {
     let Manifest { snapshot, archive, verification, cluster, start_time, completion_time, .. } = manifest;
     ArchiveFacts {
         archive: uri.to_owned(),
+        node_name: Some(snapshot.node_name.clone()),
         member: snapshot.member.clone(),
         etcd_version: snapshot.etcd_version.clone(),
         storage_version: snapshot.storage_version.clone(),

@@ -244,6 +244,7 @@ impl Parts {
             node: node.clone(),
             namespace: restores_namespace,
             cluster_uid: restores_cluster,
+            turn: Arc::default(),
             host: NodeArguments::of(host_arguments, state_dir, tools_dir.clone()),
         };
         let mut keepers = JoinSet::new();

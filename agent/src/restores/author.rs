@@ -171,6 +171,7 @@ impl Restorer {
         request: &Request<'_>,
         locations: &super::Locations,
     ) -> Result<(), RestoresError> {
+        let _turn = self.turn.lock().await;
         let id = request.id(&self.namespace);
         let directory = site.restore(&id);
         if standing_of(&directory, &id)?.outcome.is_some() {

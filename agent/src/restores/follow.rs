@@ -42,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// The same, while the API server does not answer: somebody may be about to restore.
 const LOOK_WHILE_AWAY: Duration = Duration::from_secs(10);
 /// Between looks at the locations.
-const KEEP_EVERY: Duration = Duration::from_secs(300);
+const KEEP_EVERY: Duration = Duration::from_secs(60);
 /// A watch is begun anew this often: a connection that died unseen must not hide an order.
 const WATCH_SECONDS: u32 = 60;
 

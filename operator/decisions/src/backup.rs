@@ -366,6 +366,7 @@ impl<'o> Run<'o> {
         match self.choose() {
             Ok(node_name) => {
                 let attempt = next_attempt(self.status.assignment.as_ref(), self.status.execution.as_ref());
+                self.status.node_name = Some(node_name.clone());
                 let assignment = Assignment { node_name, attempt, task: Task::Backup, time: Time(self.now) };
                 self.status.assignment = Some(assignment.clone());
                 let next = self.assigned(&assignment);
@@ -425,7 +426,7 @@ impl<'o> Run<'o> {
             (None, Some(TaskError { reason, message })) => {
                 self.fail(Reason::parse(&reason).unwrap_or(Reason::ArchiveCorrupt), message)
             }
-            (None, None) if self.observed.sighting == Sighting::Missing => {
+            (None, None) if matches!(self.observed.sighting, Sighting::Missing | Sighting::Deleted(_)) => {
                 self.fail(Reason::ArchiveMissing, format!("location {place} holds no archive {id}"))
             }
             (None, None) => Next::Waits {

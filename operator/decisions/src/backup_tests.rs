@@ -135,6 +135,19 @@ fn a_good_run_goes_from_assignment_to_archive_in_three_writes() {
     assert_eq!(done["status"]["startTime"], "2026-11-24T12:00:05Z");
     assert_eq!(done["status"]["archive"], "s3://abc/x/manifest.json");
     assert_eq!(done["status"]["verification"]["level"], "Content");
+    assert_eq!(done["status"]["nodeName"], "m1", "whatever errands come later");
+}
+
+/// One that was found in the bucket was never assigned to anybody.
+#[test]
+fn the_node_that_was_read_is_what_the_manifest_says() {
+    let mut run = observed(backup(json!({})));
+    step(&mut run, 0);
+    let mut result = archive("Content");
+    result["archive"]["nodeName"] = json!("m7");
+    agent_says(&mut run, Some(result));
+    step(&mut run, 10);
+    assert_eq!(object(&run)["status"]["nodeName"], "m7");
 }
 
 #[test]
@@ -489,7 +502,11 @@ fn a_backup_follows_what_listings_say_of_its_archive() {
     assert_eq!(hear(&mut run, 60, json!({"missing": [FOUND]})), Vec::<&str>::new());
     assert_eq!(object(&run), whole, "of others");
     assert_eq!(hear(&mut run, 70, json!({"missing": [FOUND, id]})), ["ArchiveMissing"]);
-    assert_shown(&object(&run), Show::Failed("ArchiveMissing"), "s3://abc/x/manifest.json is gone");
+    assert_shown(
+        &object(&run),
+        Show::Failed("ArchiveMissing"),
+        "s3://abc/x/manifest.json, or the data that it names, is gone",
+    );
     assert!(shows(&object(&run), "Complete") && shows(&object(&run), "Verified"));
     assert_eq!(status(&run).phase.as_deref(), Some("ArchiveMissing"));
     assert_eq!(hear(&mut run, 80, json!({})), Vec::<&str>::new());

@@ -39,6 +39,8 @@ pub struct ObservedLocation {
     pub execution_unchanged_for: Duration,
     /// When the newest run on it was seen to end well.
     pub newest_completion: Option<Timestamp>,
+    /// When a try at a run on it was last seen to fail for a reason that may be the location's ([`may_be_to_blame`]).
+    pub newest_failure: Option<Timestamp>,
 }
 
 /// What is to become of a location.
@@ -54,7 +56,7 @@ pub struct LocationDecision {
 
 /// Decides upon a location.
 pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationDecision {
-    let ObservedLocation { location, members, execution_unchanged_for, newest_completion } = observed;
+    let ObservedLocation { location, members, execution_unchanged_for, newest_completion, newest_failure } = observed;
     let generation = location.metadata.generation.unwrap_or(0);
     let before = location.status.clone().unwrap_or_default();
     if let Some(words) = unsupported(&location.spec) {
@@ -92,6 +94,7 @@ pub fn decide_location(observed: &ObservedLocation, now: Timestamp) -> LocationD
         members,
         unchanged_for: *execution_unchanged_for,
         newest_completion: *newest_completion,
+        newest_failure: *newest_failure,
         now,
     });
     status.assignment = assignment.or(status.assignment);
@@ -134,6 +137,15 @@ pub fn refuses_archives(spec: &EtcdBackupLocationSpec, name: &str) -> Option<Str
              accessMode to ReadWrite"
         )),
     }
+}
+
+/// Whether a run that failed for this reason says that its location should be tried out.
+pub fn may_be_to_blame(reason: Reason) -> bool {
+    use Reason::{
+        AccessDenied, CredentialsMissing, EncryptionKeyMissing, LocationUnavailable, OwnedByAnother, UploadFailed,
+    };
+    [AccessDenied, CredentialsMissing, EncryptionKeyMissing, LocationUnavailable, OwnedByAnother, UploadFailed]
+        .contains(&reason)
 }
 
 fn provider(spec: &EtcdBackupLocationSpec) -> &'static str {

@@ -10,6 +10,7 @@ fn observed(more: Value) -> ObservedLocation {
         members: vec![healthy("m0", json!({})), healthy("m1", json!({"problem": "etcd is down"}))],
         execution_unchanged_for: Duration::ZERO,
         newest_completion: None,
+        newest_failure: None,
     }
 }
 
@@ -245,7 +246,7 @@ fn a_location_is_listed_every_ten_minutes_and_within_a_minute_after_a_run() {
     let mut bucket = observed(json!({}));
     settled(&mut bucket);
     assert_eq!(assigned(&mut bucket, Task::Catalog, 13..1_300), [610, 1_210]);
-    bucket.newest_completion = Some(at(1_300));
+    bucket.newest_completion = Some(at(1_299));
     assert_eq!(assigned(&mut bucket, Task::Catalog, 1_300..1_800), [1_300]);
     // One run after the other: at most one listing a minute, and the probes go on.
     let mut probes = 0;
@@ -254,6 +255,35 @@ fn a_location_is_listed_every_ten_minutes_and_within_a_minute_after_a_run() {
         probes += assigned(&mut bucket, Task::Probe, second..second + 1).len();
     }
     assert_eq!(probes, 2);
+}
+
+/// The listing may have been too early for an archive that was complete in the same second.
+#[test]
+fn a_listing_asked_for_in_the_second_of_a_completion_is_repeated_once() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    bucket.newest_completion = Some(at(10));
+    assert_eq!(assigned(&mut bucket, Task::Catalog, 13..600), [70]);
+}
+
+#[test]
+fn a_location_is_tried_out_soon_after_a_run_on_it_failed() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    bucket.newest_failure = Some(at(100));
+    bucket.execution_unchanged_for = Duration::from_secs(88);
+    assert_eq!(assigned(&mut bucket, Task::Probe, 100..390), [100], "once, for it is well");
+    // Not more often than a location that is known not to work.
+    bucket.newest_failure = Some(at(392));
+    let mut probes = Vec::new();
+    for second in 390..420 {
+        bucket.newest_failure = Some(at(second));
+        probes.extend(assigned(&mut bucket, Task::Probe, second..second + 1));
+    }
+    assert_eq!(probes, [390, 405]);
+    // A time that lies far ahead would have it tried out for ever.
+    bucket.newest_failure = Some(at(9_000));
+    assert_eq!(assigned(&mut bucket, Task::Probe, 420..760), [705]);
 }
 
 #[test]
@@ -314,6 +344,23 @@ fn a_listing_that_fails_is_told_and_says_nothing_of_the_location() {
     agent_says(&mut bucket, 131, Some(listing("p2", json!({}))));
     step(&mut bucket, 132);
     assert_shown(&object(&bucket), Show::Current("Accepted"), "read and written");
+}
+
+/// A store that refuses connections is asked for a minute by each listing.
+#[test]
+fn a_listing_that_took_long_to_fail_is_followed_by_a_probe_too() {
+    let mut bucket = observed(json!({}));
+    settled(&mut bucket);
+    bucket.newest_completion = Some(at(50));
+    bucket.execution_unchanged_for = Duration::from_secs(58);
+    step(&mut bucket, 70);
+    agent_says(&mut bucket, 140, Some(error("LocationUnavailable", "connection refused")));
+    bucket.execution_unchanged_for = Duration::from_secs(5);
+    step(&mut bucket, 145);
+    assert_eq!(task(&bucket), Task::Probe);
+    agent_says(&mut bucket, 150, Some(error("LocationUnavailable", "connection refused")));
+    step(&mut bucket, 151);
+    assert_shown(&object(&bucket), Show::Troubled("LocationUnavailable"), "connection refused");
 }
 
 /// The records that it was compared with are others now.

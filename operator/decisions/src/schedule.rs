@@ -83,22 +83,17 @@ pub fn decide_schedule(observed: &ObservedSchedule<'_>, now: Timestamp) -> Sched
     // The grace of something missing ends without anything happening.
     let mut look_again = vec![if outcome.is_troubled() { end_of_grace(unready_since, now) } else { None }];
     look_again.push(is_held.then(|| after(now, HELD_PAUSE)));
-    let mut within = None;
     match &parsed {
-        Ok(cron) => {
-            let interval = cron.interval();
-            let objective = cron::objective(interval);
-            within = Some(WithinObjective::of(schedule, &status, objective, now));
-            look_again.push(describe(schedule, &mut status, cron, interval, objective, now));
-        }
+        Ok(cron) => look_again.push(describe(schedule, &mut status, cron, now)),
         Err(_) => {
             status.description = None;
             status.next_run_time = None;
             status.upcoming_runs = Vec::new();
             status.interval_seconds = None;
-            status.objective_seconds = None;
+            // The objective of before stays: backups stop, and somebody must be told once the last is too old.
         }
     }
+    let within = status.objective_seconds.map(|seconds| WithinObjective::of(schedule, &status, seconds, now));
     look_again.extend(within.as_ref().map(|within| within.ends));
     let mut shown = outcome.shown();
     shown.push(last_backup_succeeded(&history));
@@ -138,10 +133,9 @@ fn describe(
     schedule: &EtcdBackupSchedule,
     status: &mut EtcdBackupScheduleStatus,
     cron: &CronSchedule,
-    interval: SignedDuration,
-    objective: SignedDuration,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    let interval = cron.interval();
     let jitter = due::jitter_of(schedule);
     // What passed before the schedule was there, or while it was suspended, does not run: nor may it be promised.
     let created = schedule.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -150,7 +144,7 @@ fn describe(
     let runs: Vec<Timestamp> = slots.into_iter().map(|slot| after(slot, jitter)).collect();
     status.description = Some(cron.description().chars().take(512).collect());
     status.interval_seconds = Some(interval.as_secs());
-    status.objective_seconds = Some(objective.as_secs());
+    status.objective_seconds = Some(cron::objective(interval).as_secs());
     // While suspended there is no next run to promise.
     let shown: Vec<String> =
         if schedule.spec.suspend { Vec::new() } else { runs.iter().map(|run| cron.local(*run)).collect() };
@@ -187,9 +181,10 @@ impl WithinObjective {
     fn of(
         schedule: &EtcdBackupSchedule,
         status: &EtcdBackupScheduleStatus,
-        objective: SignedDuration,
+        objective_seconds: i64,
         now: Timestamp,
     ) -> Self {
+        let objective = SignedDuration::from_secs(objective_seconds);
         let type_ = ConditionType::WithinObjective;
         let success = status.last_success_time.as_ref().map(|time| time.0);
         let created = schedule.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
@@ -215,8 +210,9 @@ impl WithinObjective {
 }
 
 fn suspended(is_suspended: bool) -> Shown {
+    // Whether runs are started is for Ready to say.
     let words =
-        if is_suspended { "no runs are started; the annotation run-now still starts one" } else { "runs are started" };
+        if is_suspended { "no runs are started; the annotation run-now still starts one" } else { "not suspended" };
     Shown::new(ConditionType::Suspended, is_suspended, Reason::Accepted, words)
 }
 

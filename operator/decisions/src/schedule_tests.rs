@@ -488,6 +488,28 @@ fn the_objective_is_missed_when_the_last_success_is_too_old() {
 }
 
 #[test]
+fn a_schedule_that_becomes_invalid_still_misses_its_objective() {
+    let mut nightly = observed(json!({}));
+    step(&mut nightly, PERIOD);
+    end_all(&mut nightly, "Complete", PERIOD + 40);
+    step(&mut nightly, PERIOD + 41);
+    change(&mut nightly, json!({"spec": {"schedule": "61 * * * *"}, "metadata": {"generation": 2}}));
+    step(&mut nightly, PERIOD + 50);
+    let shown = object(&nightly);
+    assert_shown(&shown, Show::Failed("InvalidSchedule"), "61");
+    assert!(shows(&shown, "WithinObjective"), "{shown:#}");
+    let status = nightly.schedule.status.clone().unwrap();
+    assert_eq!((status.objective_seconds, status.interval_seconds, status.next_run_time), (Some(27_900), None, None));
+    assert_eq!(condition(&shown, "Suspended").unwrap()["message"], "not suspended");
+    step(&mut nightly, PERIOD + 41 + 27_900);
+    assert_eq!(condition(&object(&nightly), "WithinObjective").unwrap()["status"], "False");
+    // One that never could be followed has none.
+    let mut never = observed(json!({"spec": {"schedule": "61 * * * *"}}));
+    step(&mut never, 0);
+    assert!(condition(&object(&never), "WithinObjective").is_none());
+}
+
+#[test]
 fn only_records_of_failed_runs_beyond_the_limit_go_the_oldest_first() {
     let mut nightly = observed(json!({"spec": {"history": {"failed": 2}, "suspend": true}}));
     nightly.backups = (0..6)

@@ -15,7 +15,7 @@ use lifeboat_crds::condition::find;
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::{Assignment, ConditionType, EtcdBackup, EtcdBackupStatus, Reason, TaskError, Time};
 
-use super::{BackupDecision, ObservedBackup, Record, archive};
+use super::{BackupDecision, ObservedBackup, Record, Sighting, archive};
 use crate::assignment::{choose_agent, next_attempt};
 use crate::conditions::{Shown, is_true, merge_conditions};
 use crate::event::EventDraft;
@@ -88,12 +88,22 @@ impl<'o> Aftercare<'o> {
         Some((assignment, own.and_then(|execution| execution.result.as_ref())))
     }
 
-    /// The end of the record, once the archive is gone.
+    /// The end of the record, once the archive is gone on somebody's word.
     fn deletion(&self) -> Option<BackupDecision> {
-        let (_, result) = self.current()?;
-        result?.deletion.as_ref()?;
+        let is_done = self.current().is_some_and(|(_, result)| result.is_some_and(|result| result.deletion.is_some()));
+        let cause = match &self.observed.sighting {
+            _ if is_done => format!(": {}", errands::cause_of_deletion(self.backup())),
+            Sighting::Deleted(words) if is_true(&self.status.conditions, ConditionType::Complete) => {
+                format!(" {words}")
+            }
+            Sighting::Deleted(_)
+            | Sighting::Unsaid
+            | Sighting::Missing
+            | Sighting::Corrupt(_)
+            | Sighting::Recovered => return None,
+        };
         let name = self.backup().metadata.name.clone().unwrap_or_default();
-        let words = format!("{name}: the archive was deleted: {}", errands::cause_of_deletion(self.backup()));
+        let words = format!("{name}: the archive was deleted{cause}");
         let status = EtcdBackupStatus { execution: None, ..self.status.clone() };
         let events = vec![EventDraft::new(EventReason::BackupExpired, words).about(name)];
         Some(BackupDecision { status, events, requeue_after: None, record: Record::Goes })

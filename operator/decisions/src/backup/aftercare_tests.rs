@@ -118,6 +118,17 @@ fn what_the_policy_lets_go_is_deleted_and_then_its_record() {
     assert!(decision.events[0].note.contains("kept by no rule"), "{:?}", decision.events);
 }
 
+/// The command line deletes without the API server, and leaves its word in the bucket.
+#[test]
+fn a_record_whose_archive_was_deleted_on_purpose_goes() {
+    let mut observed = finished(json!({}));
+    observed.sighting = Sighting::Deleted("by `lifeboat backup delete` on 2026-11-24".into());
+    let BackupDecision { status: _, events, requeue_after: _, record } = decide_backup(&observed, at(10));
+    assert_eq!(record, Record::Goes);
+    assert_eq!(events.iter().map(|event| event.reason).collect::<Vec<_>>(), [EventReason::BackupExpired]);
+    assert!(events[0].note.contains("nightly-1: the archive was deleted by `lifeboat backup delete`"), "{events:?}");
+}
+
 #[test]
 fn a_silent_agent_is_replaced_and_another_finishes() {
     let mut observed = finished(json!({}));
@@ -195,6 +206,20 @@ fn delete_archive_works_whatever_the_policy_says_but_not_against_a_pin() {
     annotate(&mut observed, label::PIN, Some("audit"));
     assert_eq!(step(&mut observed, 10), (vec!["RetentionHeld"], Some((Task::Pin, 2))));
     assert!(message(&observed, "Complete").unwrap().contains("pinned (audit); remove the pin first"));
+    answer(&mut observed, pin(Some("audit")));
+    step(&mut observed, 20);
+    // Somebody unpins it much later, and thinks of nothing else.
+    annotate(&mut observed, label::PIN, Some(""));
+    assert_eq!(step(&mut observed, 30), (vec![], Some((Task::Pin, 3))));
+    answer(&mut observed, pin(None));
+    assert_eq!(step(&mut observed, 40), (vec![], None), "what was refused does not come true");
+    assert!(message(&observed, "Ready").unwrap().contains("set it anew once these words are gone"));
+    assert!(!crate::retention::is_asked_to_go(&observed.backup), "nor for the agent");
+    annotate(&mut observed, label::DELETE_ARCHIVE, None);
+    step(&mut observed, 50);
+    assert!(!message(&observed, "Ready").unwrap().contains("nothing was deleted"));
+    annotate(&mut observed, label::DELETE_ARCHIVE, Some(ID));
+    assert_eq!(step(&mut observed, 60), (vec![], Some((Task::Delete, 4))));
     let mut observed = finished(json!({}));
     annotate(&mut observed, label::DELETE_ARCHIVE, Some(ID));
     observed.has_schedule = false;

@@ -10,6 +10,7 @@ use crate::conditions::{GoodReason, Outcome, Shown, human_duration};
 pub(super) fn copy_facts(status: &mut EtcdBackupStatus, facts: ArchiveFacts) {
     let ArchiveFacts {
         archive,
+        node_name,
         member,
         etcd_version,
         storage_version,
@@ -34,6 +35,7 @@ pub(super) fn copy_facts(status: &mut EtcdBackupStatus, facts: ArchiveFacts) {
     // Agents' clocks differ: another one may have begun.
     let duration = completion_time.0.duration_since(start.0).max(SignedDuration::ZERO);
     status.archive = Some(archive);
+    status.node_name = node_name.or(status.node_name.take());
     status.member = Some(member);
     status.etcd_version = Some(etcd_version);
     status.storage_version = storage_version;

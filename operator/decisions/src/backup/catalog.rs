@@ -19,6 +19,8 @@ pub enum Sighting {
     Unsaid,
     /// Its archive is not there.
     Missing,
+    /// It was deleted on purpose, by whom and when in these words.
+    Deleted(String),
     /// Its archive is another than the one that was written, in these words.
     Corrupt(String),
     /// It was missing or corrupt, and is as it should be.
@@ -31,7 +33,10 @@ impl Sighting {
         let Some(report) = report_of(location) else { return Self::Unsaid };
         let noted = backup.status.as_ref().and_then(|status| status.backup_id.as_deref());
         let Some(id) = noted.or_else(|| imported_id(backup)) else { return Self::Unsaid };
-        let CatalogReport { missing, corrupt, recovered, .. } = report;
+        let CatalogReport { missing, deleted, corrupt, recovered, .. } = report;
+        if let Some(deleted) = deleted.iter().find(|deleted| deleted.backup_id == id) {
+            return Self::Deleted(deleted.message.clone());
+        }
         if missing.iter().any(|other| other == id) {
             return Self::Missing;
         }
@@ -44,8 +49,8 @@ impl Sighting {
 
 /// Whether the listing that a location shows has anything to say of single backups.
 pub fn concerns(location: &EtcdBackupLocation) -> Option<impl Fn(&EtcdBackup) -> bool> {
-    let CatalogReport { missing, corrupt, recovered, .. } = report_of(location)?;
-    let altered = corrupt.iter().map(|altered| altered.backup_id.as_str());
+    let CatalogReport { missing, deleted, corrupt, recovered, .. } = report_of(location)?;
+    let altered = corrupt.iter().chain(deleted).map(|altered| altered.backup_id.as_str());
     let meant: std::collections::HashSet<&str> =
         missing.iter().chain(recovered).map(String::as_str).chain(altered).collect();
     (!meant.is_empty()).then_some(move |backup: &EtcdBackup| {
@@ -95,7 +100,8 @@ pub(super) fn news(
     match sighting {
         Sighting::Missing if told != Some(Reason::ArchiveMissing) => {
             let words = format!(
-                "{place} is gone from location {}: put it back, and the next listing finds it; or delete this record",
+                "{place}, or the data that it names, is gone from location {}: put it back, and the next listing finds \
+                 it; or delete this record",
                 backup.spec.location_ref.name
             );
             let event = EventDraft::new(EventReason::ArchiveMissing, words.clone());
@@ -111,6 +117,8 @@ pub(super) fn news(
         Sighting::Recovered if told.is_some() => {
             Some(News { outcome: archive::outcome(backup, status), phase: "Complete", event: None })
         }
+        // The record goes.
+        Sighting::Deleted(_) => None,
         Sighting::Missing | Sighting::Corrupt(_) | Sighting::Recovered | Sighting::Unsaid => None,
     }
 }

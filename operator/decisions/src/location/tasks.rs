@@ -45,6 +45,8 @@ pub(super) struct Tasks<'a> {
     pub(super) members: &'a [SeenMember],
     pub(super) unchanged_for: Duration,
     pub(super) newest_completion: Option<Timestamp>,
+    /// When a run on it last failed for a reason that may be the location's.
+    pub(super) newest_failure: Option<Timestamp>,
     pub(super) now: Timestamp,
 }
 
@@ -136,12 +138,12 @@ fn after_answer(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) 
         return probe;
     }
     let listing = (Task::Catalog, next_listing(asked, answer, tasks));
-    // Of two that are due the probe goes first; it takes seconds.
-    if listing.1 < probe.1 { listing } else { probe }
+    // Of two that are due the probe goes first, however long they have been due; it takes seconds.
+    if listing.1.max(tasks.now) < probe.1 { listing } else { probe }
 }
 
 fn next_probe(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) -> Timestamp {
-    let Tasks { status, trouble, unready_for, members, now, .. } = tasks;
+    let Tasks { status, trouble, unready_for, members, newest_failure, now, .. } = tasks;
     if asked.task == Task::Catalog && answer.error.is_some() {
         // Whether the location is to blame is for a probe to say.
         return *now;
@@ -149,7 +151,10 @@ fn next_probe(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) ->
     // A time that lies ahead is of a clock that was wrong.
     let probed = status.last_probe_time.as_ref().map(|time| time.0).filter(|time| time <= now);
     let Some(probed) = probed else { return *now };
+    let is_in_doubt = newest_failure.is_some_and(|failed| failed > probed && failed <= *now);
     let period = match trouble {
+        // Runs meet trouble long before the next probe would.
+        None if is_in_doubt => QUICK,
         // A new master may not write before an owner's probe has added it.
         None if lacks_master(status, members) => SLOW,
         // Whether all see the same directory is not known before each has looked.
@@ -172,7 +177,8 @@ fn next_listing(asked: &Assignment, answer: &LocationResult, tasks: &Tasks<'_>) 
         let only_tells = answer.catalog.as_ref().is_some_and(|report| report.has_more && report.imported == 0);
         return if only_tells && asked.time.0 <= *now { after(asked.time.0, SLOW) } else { *now };
     };
-    let is_outdated = newest_completion.is_some_and(|completion| completion > time.0);
+    // Both in whole seconds: one that ended in the second of the question may have been too late for it.
+    let is_outdated = newest_completion.is_some_and(|completion| completion >= time.0);
     after(time.0, if is_outdated || error.is_some() { SLOW } else { LISTING_PERIOD })
 }
 

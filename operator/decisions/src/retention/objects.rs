@@ -130,11 +130,14 @@ fn is_subject(backup: &EtcdBackup, schedule: &str) -> bool {
     is_labelled && is_run && backup.is(ConditionType::Complete) && !is_asked_to_go(backup)
 }
 
-/// Whether somebody asked, rightly, for the deletion of the archive, and nothing pins it.
+/// Whether somebody asked, rightly, for the deletion of the archive, and nothing pins it. What was refused because of a pin
+/// does not come true when the pin goes.
 pub fn is_asked_to_go(backup: &EtcdBackup) -> bool {
     let asked = backup.metadata.annotations.as_ref().and_then(|annotations| annotations.get(label::DELETE_ARCHIVE));
-    let id = backup.status.as_ref().and_then(|status| status.backup_id.as_ref());
-    asked.is_some() && asked == id && pin_of(backup).is_none()
+    let status = backup.status.as_ref();
+    let id = status.and_then(|status| status.backup_id.as_ref());
+    let refused = status.and_then(|status| status.deletion_refused.as_ref());
+    asked.is_some() && asked == id && asked != refused && pin_of(backup).is_none()
 }
 
 /// What a location means for all archives in it.

@@ -90,7 +90,7 @@ impl Why {
     }
 }
 
-/// A policy in words: `last 7, daily 7, weekly 4, monthly 6`.
+/// A policy in words: `last 7, daily 7, weekly 4, monthly 6`; without any rule, what stays all the same.
 pub fn policy_words(policy: &Retention) -> String {
     let Retention {
         keep_last,
@@ -100,7 +100,7 @@ pub fn policy_words(policy: &Retention) -> String {
         keep_monthly,
         keep_yearly,
         max_age_days: _,
-        minimum_healthy: _,
+        minimum_healthy,
     } = policy;
     let rules = [
         ("last", keep_last),
@@ -112,5 +112,5 @@ pub fn policy_words(policy: &Retention) -> String {
     ];
     let words: Vec<String> =
         rules.iter().filter(|(_, number)| **number > 0).map(|(rule, number)| format!("{rule} {number}")).collect();
-    words.join(", ")
+    if words.is_empty() { format!("minimum healthy {minimum_healthy}") } else { words.join(", ") }
 }

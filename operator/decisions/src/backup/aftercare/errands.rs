@@ -9,6 +9,7 @@ use super::Aftercare;
 use super::pins::PinWish;
 use crate::after;
 use crate::conditions::is_true;
+use crate::retention::is_asked_to_go;
 
 /// Between tries to verify an archive again, and after a store that holds an archive against deletion.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -50,11 +51,9 @@ pub(super) const fn is_errand(task: Task) -> bool {
 
 /// Who let an archive go, in words.
 pub(super) fn cause_of_deletion(backup: &EtcdBackup) -> String {
-    let annotations = backup.metadata.annotations.as_ref();
     let expiry = backup.status.as_ref().and_then(|status| status.expiry.as_ref());
-    let is_asked = annotations.is_some_and(|annotations| annotations.contains_key(label::DELETE_ARCHIVE));
     match expiry {
-        Some(expiry) if !is_asked => expiry.reasons.join(", "),
+        Some(expiry) if !is_asked_to_go(backup) => expiry.reasons.join(", "),
         Some(_) | None => format!("the annotation {} asked for it", label::DELETE_ARCHIVE),
     }
 }
@@ -93,7 +92,11 @@ impl Aftercare<'_> {
 
     /// Whether the annotation asks for the deletion and nothing speaks against it; what does is noted.
     fn is_deletion_asked(&mut self) -> bool {
-        let Some(asked) = self.annotation(label::DELETE_ARCHIVE) else { return false };
+        let asked = self.annotation(label::DELETE_ARCHIVE);
+        // Whoever wants it after all asks anew: a pin may be removed long after the deletion was forgotten.
+        self.status.deletion_refused =
+            self.status.deletion_refused.take().filter(|refused| asked == Some(refused.as_str()));
+        let Some(asked) = asked else { return false };
         let Some(id) = self.status.backup_id.clone() else {
             self.note(Some(EventReason::RetentionHeld), "nothing was deleted: this backup never had a backupId");
             return false;
@@ -107,12 +110,23 @@ impl Aftercare<'_> {
             return false;
         }
         if let Some(why) = self.pin() {
+            self.status.deletion_refused = Some(id);
             let words = format!(
-                "nothing was deleted: the backup is pinned ({why}); remove the pin first: set the annotation {} to the \
-                 empty value",
-                label::PIN
+                "nothing was deleted: the backup is pinned ({why}); remove the pin first, by the empty value of the \
+                 annotation {}, and the annotation {}; then set that anew",
+                label::PIN,
+                label::DELETE_ARCHIVE
             );
             self.note(Some(EventReason::RetentionHeld), words);
+            return false;
+        }
+        if self.status.deletion_refused.is_some() {
+            let words = format!(
+                "nothing was deleted: the backup was pinned when the annotation {} was set; to delete it now, remove that \
+                 annotation, and set it anew once these words are gone",
+                label::DELETE_ARCHIVE
+            );
+            self.note(None, words);
             return false;
         }
         true
