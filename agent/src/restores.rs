@@ -247,17 +247,21 @@ impl Restorer {
         let outcome = look_for_order(site, (&store, &self.cluster_uid), None).await?;
         let SealOutcome::Sealed(id, directory) = outcome else { return Ok(false) };
         let order = directory.read_order_alone().map_err(RestoringError::from)?;
-        if order.request.namespace == self.namespace {
-            return Ok(true);
-        }
         let known = self.keyring.current().await.known;
         let cancel = CancellationToken::new();
         let (store, cluster) = (store.as_ref(), order.backup.cluster.as_str());
         let manifests = Manifests { store, cluster, known: &known, patience: PATIENCE, cancel: &cancel };
         let found = manifests.fetch(&order.backup.backup_id).await;
-        keep_request(&directory, &request_of_host(&order, &file.name())).map_err(RestoringError::from)?;
-        let needs_key = found.map_or(true, |found| !found.manifest.archive.recipients.is_empty());
-        if needs_key {
+        let needs_more = found.map_or(true, |found| !found.manifest.archive.recipients.is_empty());
+        match (order.request.namespace == self.namespace, needs_more) {
+            // The object names the key, or the other location; whoever follows it sets off with those.
+            (true, true) => return Ok(true),
+            (true, false) => {}
+            (false, _) => {
+                keep_request(&directory, &request_of_host(&order, &file.name())).map_err(RestoringError::from)?;
+            }
+        }
+        if needs_more {
             tracing::warn!(
                 restore_id = %id,
                 "a restore was ordered and sealed here; it needs a private key: say `lifeboat restore join --identity FILE` on this master"

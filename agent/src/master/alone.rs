@@ -1,6 +1,8 @@
 //! The restored etcd while it runs alone: what it holds, and what of the past it still carries. Network; writes to etcd only
 //! what [`tidy`] says.
 
+use std::time::Duration;
+
 use etcd_client::{DeleteOptions, GetOptions};
 use lifeboat_crds::mark::ServedFacts;
 use lifeboat_crds::order::EtcdClusterId;
@@ -11,6 +13,9 @@ use crate::etcd::hash_kv::fetch_hash;
 use crate::etcd::status::fetch_member;
 use crate::rejoin::quorum::disarm_nospace;
 
+/// An etcd that serves says within this what it is; one that is starting may hold a question back for as long as a client waits, and
+/// all that time is outage.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Where API servers say that they are alive; those of the past are not.
 const MASTER_LEASES: &str = "/registry/masterleases/";
 
@@ -19,7 +24,8 @@ const MASTER_LEASES: &str = "/registry/masterleases/";
 /// # Errors
 /// It does not answer, has no leader yet, or has not come to the revision: words for people.
 pub async fn fetch_served(client: &MemberClient, bump_to: i64, members: usize) -> Result<ServedFacts, String> {
-    let status = fetch_member(client).await.map_err(|error| error.to_string())?;
+    let asked = tokio::time::timeout(ANSWERS_WITHIN, fetch_member(client)).await;
+    let status = asked.map_err(|_| "etcd does not answer yet".to_owned())?.map_err(|error| error.to_string())?;
     if !status.has_leader() {
         return Err("etcd has no leader yet".to_owned());
     }

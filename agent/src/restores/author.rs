@@ -148,17 +148,23 @@ impl Restorer {
         let draft = Draft { key: draw_key(Some(signer), &order), order };
         let started = start(&site.lifeboat(), &store, &draft, Some(signer), (&keys.known, &own)).await;
         let Started { restore_id, .. } = started.map_err(RestoringError::from)?;
-        let sealed = seal_here(&site, (&store, &self.cluster_uid), None).await?;
-        if sealed != restore_id {
-            return Err(RestoresError::Because(
-                Reason::AnotherRestoreActive,
-                format!("restore {sealed} took the slot: this one is not begun"),
-            ));
-        }
-        self.set_off(&site, request, &locations).await?;
         tracing::info!(restore = request.name(), %restore_id, "ordered");
-        let order = directory.read_order_alone().map_err(RestoringError::from)?;
-        Ok(report(&order))
+        // From here on it counts, and every master joins: what fails now is no reason to call it failed. The follower beside this goes on.
+        match seal_here(&site, (&store, &self.cluster_uid), None).await {
+            Ok(sealed) if sealed != restore_id => {
+                return Err(RestoresError::Because(
+                    Reason::AnotherRestoreActive,
+                    format!("restore {sealed} took the slot: this one is not begun"),
+                ));
+            }
+            Ok(_) => {
+                if let Err(error) = self.set_off(&site, request, &locations).await {
+                    tracing::warn!(%error, "the executor is started later");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the order is sealed here later"),
+        }
+        Ok(report(&directory.read_order_alone().unwrap_or(draft.order)))
     }
 
     /// Starts the executor of what is sealed here, with everything that it needs; nothing where it is over.
