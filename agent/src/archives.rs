@@ -166,7 +166,10 @@ pub enum ArchiveError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Several clusters share the prefix.
-    #[error("{place} holds archives of several clusters: say --cluster with one of {clusters}")]
+    #[error(
+        "{place} holds archives of several clusters: say --cluster with one of {clusters}; where these are no UIDs of \
+         clusters, the prefix or subPath of the location is wrong"
+    )]
     SeveralClusters {
         /// The store.
         place: String,
@@ -280,7 +283,7 @@ pub async fn run_archive_command(
             let manifest = &found.manifest;
             let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, wanted, cancel).await?;
             shelf.remark_keys(&found);
-            Ok(shown::write_proof(out, output, &found, &facts, None)?)
+            until_closed(shown::write_proof(out, output, &found, &facts, None))
         }
         ArchiveCommand::Fetch { which, unlock, file, output } => {
             let identities = read_identities(unlock.identity.as_deref())?;
@@ -292,7 +295,7 @@ pub async fn run_archive_command(
             let wanted = Wanted { target: Some(target), identities };
             let facts = prove(shelf.store.as_ref(), &shelf.data_key(manifest)?, manifest, wanted, cancel).await?;
             shelf.remark_keys(&found);
-            Ok(shown::write_proof(out, output, &found, &facts, Some(&path))?)
+            until_closed(shown::write_proof(out, output, &found, &facts, Some(&path)))
         }
         ArchiveCommand::Delete(arguments) => run_delete(arguments, out, cancel).await,
         ArchiveCommand::Pin(arguments) => run_pin(arguments, out, cancel).await,
@@ -301,7 +304,7 @@ pub async fn run_archive_command(
     }
 }
 
-/// Whoever closes the pipe (`| head`) has seen enough.
+/// Whoever closes the pipe (`| head`) has seen enough. Only where nothing is left to be done.
 fn until_closed(written: std::io::Result<()>) -> Result<(), ArchiveError> {
     match written {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

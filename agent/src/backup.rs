@@ -156,9 +156,14 @@ impl BackupRunner {
         progress: &Arc<Progress>,
         bounds: Bounds<'_>,
     ) -> Result<Manifest, BackupError> {
-        progress.enter(Stage::Waiting);
-        let turn = bounds.within(Arc::clone(&self.turn).acquire_owned()).await?;
-        let turn = turn.map_err(|_closed| BackupError::Interrupted)?;
+        let turn = match Arc::clone(&self.turn).try_acquire_owned() {
+            Ok(turn) => turn,
+            Err(_taken) => {
+                progress.enter(Stage::Waiting);
+                let turn = bounds.within(Arc::clone(&self.turn).acquire_owned()).await?;
+                turn.map_err(|_closed| BackupError::Interrupted)?
+            }
+        };
         // Waiting for another backup of this master is no part of how long this one took.
         let begun = Timestamp::now();
         progress.enter(Stage::Preparing);

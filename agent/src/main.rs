@@ -82,8 +82,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut std::io::stdout());
-            ExitCode::SUCCESS
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lifeboat", &mut script);
+            match std::io::stdout().write_all(&script) {
+                // Whoever closes the pipe (`| head`) has seen enough.
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    let _ = writeln!(std::io::stderr(), "lifeboat: cannot write the output: {error}");
+                    ExitCode::FAILURE
+                }
+                Ok(()) | Err(_) => ExitCode::SUCCESS,
+            }
         }
     }
 }

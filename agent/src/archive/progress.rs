@@ -64,10 +64,10 @@ impl Progress {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// The present stage.
+    /// The present stage. Waiting only for who said so: it is told as such.
     pub fn stage(&self) -> Stage {
         let entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
-        entered.last().map_or(Stage::Waiting, |(stage, _)| *stage)
+        entered.last().map_or(Stage::Preparing, |(stage, _)| *stage)
     }
 
     /// How long each stage took until `now`, in the order in which they were entered. A stage may be there twice.
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn bytes_are_told_once_the_size_is_known() {
         let progress = Progress::default();
-        assert_eq!((progress.stage(), progress.bytes()), (Stage::Waiting, None));
+        assert_eq!((progress.stage(), progress.bytes()), (Stage::Preparing, None));
         progress.enter(Stage::Reading);
         progress.expect(10);
         progress.add(4);

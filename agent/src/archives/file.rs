@@ -79,6 +79,16 @@ pub enum FileError {
         /// The location's file.
         path: PathBuf,
     },
+    /// No certificate of the store.
+    #[error(
+        "the CA of the store lies in a ConfigMap (spec.s3.caBundleRef of {path}), which cannot be read without an API \
+         server: name a file with it in spec.s3.caBundleFile, or remove caBundleRef if this machine trusts the store anyhow",
+        path = .path.display()
+    )]
+    NoCa {
+        /// The location's file.
+        path: PathBuf,
+    },
     /// The file with the keys lacks one.
     #[error("{path} has no line {key}=…", path = .path.display())]
     NoKey {
@@ -131,7 +141,14 @@ impl LocationFile {
         let credentials_file = take(&mut spec, "s3", "credentialsFile").map(beside);
         let ca_bundle_file = take(&mut spec, "s3", "caBundleFile").map(beside);
         let directory = take(&mut spec, "directory", "path").map(beside);
-        let spec: EtcdBackupLocationSpec = serde_norway::from_value(spec).map_err(|error| wrong(error.to_string()))?;
+        let mut unknown = Vec::new();
+        let spec: EtcdBackupLocationSpec =
+            serde_ignored::deserialize(spec, |field| unknown.push(format!("spec.{field}").replace(".?", "")))
+                .map_err(|error: serde_norway::Error| wrong(error.to_string()))?;
+        // A typo would be another place, or another way into it, without a word.
+        if !unknown.is_empty() {
+            return Err(wrong(format!("no location has {}: is it a typo?", unknown.join(", "))));
+        }
         if spec.s3.is_some() == spec.directory.is_some() {
             return Err(wrong("set exactly one of s3, directory".to_owned()));
         }
@@ -157,14 +174,11 @@ impl LocationFile {
     /// # Errors
     /// Keys are missing, or something in the description cannot work.
     pub async fn open(&self, keys: &StoreKeys) -> Result<Arc<dyn ObjectStore>, super::ArchiveError> {
-        let Self { path: _, name: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
+        let Self { path: _, name: _, spec, credentials_file: _, ca_bundle_file: _, directory } = self;
         match (&spec.s3, &spec.directory, directory) {
             (Some(s3), None, _) => {
                 let credentials = self.credentials(keys, s3.credentials_secret_ref.is_some())?;
-                let ca = match ca_bundle_file {
-                    Some(path) => Some(read(path)?.into_bytes()),
-                    None => None,
-                };
+                let ca = self.ca()?.map(String::into_bytes);
                 let store = S3Store::connect(s3_config(s3, credentials, ca)).await?;
                 Ok(Arc::new(store))
             }
@@ -186,10 +200,10 @@ impl LocationFile {
     /// # Errors
     /// A file that it names cannot be read, or keys are missing.
     pub fn portable(&self, keys: &StoreKeys) -> Result<Vec<PortableFile>, FileError> {
-        let Self { path, name: _, spec, credentials_file: _, ca_bundle_file, directory } = self;
+        let Self { path, name: _, spec, credentials_file: _, ca_bundle_file: _, directory } = self;
         let needs_keys = spec.s3.as_ref().is_some_and(|s3| s3.credentials_secret_ref.is_some());
         let credentials = if spec.s3.is_some() { self.credentials(keys, needs_keys)? } else { None };
-        let ca = ca_bundle_file.as_deref().map(read).transpose()?;
+        let ca = self.ca()?;
         let absolute = |root: &PathBuf| {
             std::path::absolute(root).map_err(|source| FileError::Unreadable { path: root.clone(), source })
         };
@@ -197,6 +211,16 @@ impl LocationFile {
         let reach = StoreReach { credentials, ca, directory };
         portable_files(&self.location(), &reach)
             .map_err(|error| FileError::NotALocation { path: path.clone(), words: error.to_string() })
+    }
+
+    /// The certificates that the store is known by, where the location names any.
+    fn ca(&self) -> Result<Option<String>, FileError> {
+        let is_needed = self.spec.s3.as_ref().is_some_and(|s3| s3.ca_bundle_ref.is_some());
+        match &self.ca_bundle_file {
+            Some(path) => read(path).map(Some),
+            None if is_needed => Err(FileError::NoCa { path: self.path.clone() }),
+            None => Ok(None),
+        }
     }
 
     /// Keys from the file, else from the environment, else whatever the SDK finds (an instance role), unless the location
@@ -360,6 +384,39 @@ mod tests {
         );
         let error = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap_err();
         assert!(error.to_string().contains("credentialsFile") && error.exit_code() == 4, "{error}");
+    }
+
+    /// As `kubectl get etcdbl -o yaml` writes it.
+    #[tokio::test]
+    async fn a_ca_in_a_configmap_cannot_be_read_and_the_way_out_is_told() {
+        let s3 = "bucket: etcd-backups, endpoint: 'https://s3.example', caBundleRef: {name: ca, key: ca.crt}";
+        let (dir, path) = written(&format!("spec: {{s3: {{{s3}}}}}"));
+        let error = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap_err();
+        assert!(error.to_string().contains("spec.s3.caBundleFile") && error.exit_code() == 4, "{error}");
+        assert!(LocationFile::read(&path).unwrap().portable(&NO_KEYS).is_err());
+        std::fs::write(dir.path().join("ca.pem"), "none").unwrap();
+        std::fs::write(&path, format!("spec: {{s3: {{{s3}, caBundleFile: ca.pem}}}}")).unwrap();
+        let error = LocationFile::read(&path).unwrap().open(&NO_KEYS).await.unwrap_err().to_string();
+        assert!(!error.contains("ConfigMap"), "the file is looked at: {error}");
+    }
+
+    #[test]
+    fn a_field_that_no_location_has_is_refused() {
+        for (text, field) in [
+            ("spec: {s3: {bucket: etcd-backups, prefx: demo}}", "spec.s3.prefx"),
+            ("spec: {s3: {bucket: etcd-backups}, acessMode: ReadOnly}", "spec.acessMode"),
+            ("spec: {directory: {mount: nfs, path: /x, subpath: y}}", "spec.directory.subpath"),
+        ] {
+            let (_dir, path) = written(text);
+            let error = LocationFile::read(&path).unwrap_err().to_string();
+            assert!(error.contains(&format!("no location has {field}")), "{error}");
+        }
+        // What the API server adds is no typo.
+        let (_dir, path) = written(
+            "apiVersion: etcd.lifeboat.dev/v1alpha1\nkind: EtcdBackupLocation\nmetadata: {name: offsite, uid: u}\n\
+             spec: {accessMode: ReadWrite, s3: {bucket: etcd-backups, forcePathStyle: true}}\nstatus: {provider: S3}",
+        );
+        assert!(LocationFile::read(&path).is_ok());
     }
 
     #[tokio::test]

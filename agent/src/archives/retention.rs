@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::right::{Right, confirm};
 use super::shelf::{Found, Shelf};
 use super::shown::{Format, write_table, write_value};
-use super::{ArchiveError, Place};
+use super::{ArchiveError, Place, until_closed};
 use crate::catalog::listing::Listed;
 use crate::keeping::{Deletion, delete_archive};
 use crate::manifest::FoundManifest;
@@ -137,12 +137,17 @@ pub async fn run_retention(
         right.check(&shelf).await?;
     }
     let archives = survey(&shelf).await?;
-    let mut rows = judge(archives, &policy.into_retention(), &zone, schedule.as_deref(), Timestamp::now());
-    rows.sort_by(|one, other| other.backup_id.cmp(&one.backup_id));
-    write_rows(out, output, &rows)?;
-    if !apply {
-        return Ok(());
+    if let Some(wanted) = &schedule {
+        refuse_unknown(wanted, &archives)?;
     }
+    let mut rows = judge(archives, &policy.into_retention(), &zone, schedule.as_deref(), Timestamp::now());
+    // The newest snapshot first, as `lifeboat backup list` does.
+    rows.sort_by(|one, other| (&other.snapshot_of, &other.backup_id).cmp(&(&one.snapshot_of, &one.backup_id)));
+    let written = write_rows(out, output, &rows);
+    if !apply {
+        return until_closed(written);
+    }
+    written?;
     let mut going: Vec<Row> = rows.into_iter().filter(|row| row.decision == ExpiryDecision::Expire).collect();
     if going.is_empty() {
         return Ok(());
@@ -231,9 +236,22 @@ fn doubt_of(listed: &Listed, found: &FoundManifest, cluster: &str) -> Option<Str
     Some(words.to_owned())
 }
 
+fn schedule_of(archive: &Archive) -> Option<String> {
+    scheduled_run(&archive.manifest.object).map(|run| run.schedule.to_owned())
+}
+
+/// A typo in the name of a schedule would look like a schedule of which all is kept.
+fn refuse_unknown(wanted: &str, archives: &[Archive]) -> Result<(), ArchiveError> {
+    let known: BTreeSet<String> = archives.iter().filter_map(schedule_of).collect();
+    if known.contains(wanted) {
+        return Ok(());
+    }
+    let known = if known.is_empty() { "none".to_owned() } else { Vec::from_iter(known).join(", ") };
+    Err(ArchiveError::Refused(format!("no archive here is of a schedule {wanted:?}; schedules with archives: {known}")))
+}
+
 /// Judges archives, those of each schedule apart.
 fn judge(archives: Vec<Archive>, policy: &Retention, zone: &TimeZone, only: Option<&str>, now: Timestamp) -> Vec<Row> {
-    let schedule_of = |archive: &Archive| scheduled_run(&archive.manifest.object).map(|run| run.schedule.to_owned());
     let schedules: BTreeSet<Option<String>> = archives.iter().map(schedule_of).collect();
     let mut rows = Vec::new();
     let mut rest = archives;
@@ -248,7 +266,7 @@ fn judge(archives: Vec<Archive>, policy: &Retention, zone: &TimeZone, only: Opti
                 let judged = Judged { holdings: &holdings, policy, zone, newest_run: NewestRun::NotFailed };
                 judge_archives(&judged, now)
             }
-            Some(_) if only.is_some() => continue,
+            Some(_) | None if only.is_some() => continue,
             Some(_) | None => own.iter().map(|_| by_hand()).collect(),
         };
         rows.extend(own.into_iter().zip(verdicts).map(|(archive, verdict)| row(archive, verdict)));

@@ -50,7 +50,10 @@ fn each_schedule_is_judged_apart_and_what_was_made_by_hand_stays() {
             "b-20261103060000 Keep last 1 of 1",
         ]
     );
-    assert_eq!(judged(archives(), Some("b")).len(), 2, "those of other schedules are left out");
+    assert_eq!(judged(archives(), Some("b")), ["b-20261103060000 Keep last 1 of 1"], "all others are left out");
+    assert!(refuse_unknown("b", &archives()).is_ok());
+    let error = refuse_unknown("nosuch", &archives()).unwrap_err();
+    assert!(error.to_string().ends_with("schedules with archives: a, b") && error.exit_code() == 4, "{error}");
 }
 
 #[test]

@@ -58,7 +58,9 @@ impl Right {
             Err(OwnershipError::Unclaimed { uri }) => {
                 Err(refused(format!("{uri} is not there, so nobody has said whose archives these are")))
             }
-            Err(error @ OwnershipError::Document { .. }) => Err(refused(error.to_string())),
+            Err(error @ (OwnershipError::Document { .. } | OwnershipError::Damaged(_))) => {
+                Err(refused(error.to_string()))
+            }
         }
     }
 }

@@ -120,9 +120,11 @@ impl BackupError {
             },
             Self::ReadOnly(_) => Reason::AccessDenied,
             Self::Ownership(OwnershipError::Unclaimed { .. }) => Reason::UploadFailed,
-            Self::Ownership(error @ (OwnershipError::Document { .. } | OwnershipError::OwnedByAnother(_))) => {
-                error.reason()
-            }
+            Self::Ownership(
+                error @ (OwnershipError::Document { .. }
+                | OwnershipError::Damaged(_)
+                | OwnershipError::OwnedByAnother(_)),
+            ) => error.reason(),
             Self::Encryption(_) => Reason::EncryptionKeyMissing,
             Self::NoMember(_) => Reason::NoHealthyMember,
             Self::Etcd(error) => etcd_reason(error),

@@ -123,6 +123,15 @@ async fn nobody_waits_for_a_store_that_is_away_or_for_what_is_proven() {
     };
     let (done, ()) = tokio::join!(bench.run(), looking);
     let facts = done.unwrap();
+    let waited = |bench: &Bench| {
+        let stages = bench.progress.durations(std::time::Instant::now());
+        stages.iter().any(|(stage, _)| *stage == Stage::Waiting)
+    };
+    assert!(waited(&bench));
+    let alone = Bench::new().await;
+    assert!(alone.etcd.fill(1, VALUE).await);
+    alone.run().await.unwrap();
+    assert!(!waited(&alone), "nobody was before it");
     assert_eq!((facts.verification.level, &facts.verification.shortfall), (VerificationLevel::Content, &None));
     assert_eq!(bench.names().await.len(), 2, "data and manifest");
 }

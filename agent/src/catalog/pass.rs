@@ -13,9 +13,10 @@ use kube::{Api, ResourceExt};
 use lifeboat_crds::identifier::pass_id;
 use lifeboat_crds::location::LocationResult;
 use lifeboat_crds::manifest::Manifest;
+use lifeboat_crds::marker::{Expired, ExpiredDocument};
 use lifeboat_crds::signing::KnownKeys;
 use lifeboat_crds::{BackupId, EtcdBackup, EtcdBackupLocation, Time, layout};
-use lifeboat_storage::{ErrorClass, ObjectKey, ObjectStore, RetryPolicy, StoreError, retry as ask_store};
+use lifeboat_storage::{ErrorClass, ListRequest, ObjectKey, ObjectStore, RetryPolicy, StoreError, retry as ask_store};
 use tokio_util::sync::CancellationToken;
 
 use super::compare::{Condition, Look, is_going, judge, look_at, missing};
@@ -35,10 +36,12 @@ const STORE_PATIENCE: Duration = Duration::from_secs(60);
 const LOOKS: usize = 8;
 /// Records made in one pass; the next follows at once.
 const MOST_IMPORTS: i64 = 1_000;
+/// Words about one deletion, characters.
+const MOST_WORDS: usize = 256;
 /// Remnants cleared away after one pass; the next finds the rest.
 const MOST_REMNANTS: usize = 500;
-/// A pin is a few hundred bytes.
-const LARGEST_PIN: usize = 64 << 10;
+/// A pin, or the word that an archive is deleted, is a few hundred bytes.
+const LARGEST_MARK: usize = 64 << 10;
 /// Data without a manifest that is older belongs to no attempt that may still write one.
 const OLD: Duration = Duration::from_secs(86_400);
 
@@ -67,6 +70,16 @@ enum Seen {
     Missing(BackupId),
     Corrupt(BackupId, String),
     Recovered(BackupId),
+}
+
+/// Why an archive is not there.
+enum Absence {
+    /// It is there, or nobody misses it.
+    None,
+    /// Nobody knows.
+    Lost,
+    /// Somebody deleted it and left these words.
+    Deleted(String),
 }
 
 /// One pass.
@@ -191,33 +204,56 @@ impl<'p> Pass<'p> {
             gone.truncate(MOST_NAMED);
         }
         let confirmed = stream::iter(gone).map(async |record| {
-            let is_gone = self.is_gone(&record).await?;
-            Ok::<_, CatalogError>(is_gone.then_some(record.id))
+            let absence = self.absence(&record).await?;
+            Ok::<_, CatalogError>((record.id, absence))
         });
         let mut confirmed = std::pin::pin!(confirmed.buffer_unordered(LOOKS));
         while let Some(confirmed) = confirmed.try_next().await? {
-            if let Some(id) = confirmed {
-                findings.missing(&id);
+            match confirmed {
+                (_, Absence::None) => {}
+                (id, Absence::Lost) => findings.missing(&id),
+                (id, Absence::Deleted(words)) => findings.deleted(&id, &words),
             }
         }
         Ok(())
     }
 
     /// Whether an archive is still missing, and still wanted: it may be deleted in this moment.
-    async fn is_gone(&self, record: &Record) -> Result<bool, CatalogError> {
-        let Some(now) = self.fetch_record(&record.name, &record.id).await? else { return Ok(false) };
+    async fn absence(&self, record: &Record) -> Result<Absence, CatalogError> {
+        let Some(now) = self.fetch_record(&record.name, &record.id).await? else { return Ok(Absence::None) };
         if now.uid != record.uid || missing(std::slice::from_ref(&now)) == Look::None {
-            return Ok(false);
+            return Ok(Absence::None);
         }
         let key = ObjectKey::parse(layout::manifest(self.cluster, &record.id)).map_err(StoreError::from)?;
         let head = ask_store("looking at a manifest", RetryPolicy::until(STORE_PATIENCE), self.cancel, || {
             self.store.head(&key)
         });
         match head.await {
-            Ok(_) => Ok(false),
-            Err(StoreError::NotFound { .. }) => Ok(true),
+            Ok(_) => Ok(Absence::None),
+            Err(StoreError::NotFound { .. }) => self.why_absent(&record.id).await,
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether an archive without a manifest was deleted on purpose: nothing of it is left but the word of whoever did it.
+    /// While data is left the deletion may have come to nothing, and the manifest been lost by other hands.
+    async fn why_absent(&self, id: &BackupId) -> Result<Absence, CatalogError> {
+        let policy = || RetryPolicy::until(STORE_PATIENCE);
+        let prefix = format!("{}{id}/", layout::backups_prefix(self.cluster));
+        let request = ListRequest::under(prefix);
+        let left = ask_store("listing what is left of an archive", policy(), self.cancel, || self.store.list(&request));
+        let key = ObjectKey::parse(layout::expired(self.cluster, id)).map_err(StoreError::from)?;
+        if left.await?.objects.iter().map(|object| &object.key).ne([&key]) {
+            return Ok(Absence::Lost);
+        }
+        let read =
+            ask_store("reading a mark", policy(), self.cancel, || self.store.get_small(&key, LARGEST_MARK)).await;
+        let mark = match read {
+            Ok(bytes) => ExpiredDocument::from_bytes(&bytes).ok(),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(mark.map_or(Absence::Lost, |mark| Absence::Deleted(deletion_words(&mark.payload))))
     }
 
     /// Data without manifest, when no attempt can still be about to write one.
@@ -344,7 +380,7 @@ impl<'p> Pass<'p> {
     async fn read_pin(&self, id: &BackupId) -> Result<Option<bytes::Bytes>, CatalogError> {
         let key = ObjectKey::parse(layout::pin(self.cluster, id)).map_err(StoreError::from)?;
         let policy = RetryPolicy::until(STORE_PATIENCE);
-        match ask_store("reading a pin", policy, self.cancel, || self.store.get_small(&key, LARGEST_PIN)).await {
+        match ask_store("reading a pin", policy, self.cancel, || self.store.get_small(&key, LARGEST_MARK)).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -381,6 +417,14 @@ fn note_gone(gone: &mut Vec<Record>, record: Record) {
     if gone.len() <= MOST_NAMED {
         gone.push(record);
     }
+}
+
+/// Who deleted an archive, when and why.
+fn deletion_words(mark: &Expired) -> String {
+    let Expired { backup_id: _, by, reasons, time } = mark;
+    let reasons = if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
+    let day = time.strftime("%Y-%m-%dT%H:%M:%SZ");
+    format!("by `{by}` on {day}{reasons}").chars().take(MOST_WORDS).collect()
 }
 
 /// What was read of a manifest.

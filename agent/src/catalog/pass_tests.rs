@@ -346,6 +346,38 @@ async fn what_is_gone_altered_or_back_is_told_once() {
     assert_eq!(bed.pass().await.recovered, [id(1), id(2), id(3), id(4)]);
 }
 
+/// As `lifeboat backup delete` and `retention --apply` leave it.
+#[tokio::test]
+async fn an_archive_that_was_deleted_on_purpose_is_not_lost() {
+    let mut bed = Bed::new();
+    for number in 1..=3 {
+        bed.archive(&id(number), &format!("b{number}"), None).await;
+    }
+    bed.pass().await;
+    bed.api.operator_completes();
+    let key = |number: u32, name: &str| format!("{CLUSTER}/backups/{}/{name}", id(number));
+    for number in 1..=3 {
+        let mark = Expired {
+            backup_id: id(number).parse().unwrap(),
+            by: "lifeboat backup retention".into(),
+            reasons: vec!["kept by no rule".into()],
+            time: ASKED.parse().unwrap(),
+        };
+        let mark = ExpiredDocument::unsigned(mark).to_bytes().unwrap();
+        bed.write(&key(number, "expired.json"), mark).await;
+        bed.delete(&key(number, "manifest.json")).await;
+    }
+    bed.delete(&key(1, "snapshot-1-aa.db.zst")).await;
+    bed.delete(&key(2, "snapshot-1-aa.db.zst")).await;
+    bed.write(&key(2, "expired.json"), "{}").await;
+    let report = bed.pass().await;
+    let words: Vec<(&str, &str)> =
+        report.deleted.iter().map(|gone| (gone.backup_id.as_str(), gone.message.as_str())).collect();
+    let first = id(1);
+    assert_eq!(words, [(first.as_str(), "by `lifeboat backup retention` on 2026-11-30T00:00:00Z: kept by no rule")]);
+    assert_eq!(report.missing, [id(2), id(3)], "a word that cannot be read, and a deletion of which data is left");
+}
+
 #[tokio::test]
 async fn an_archive_that_is_being_deleted_is_not_missed() {
     let mut bed = Bed::new();

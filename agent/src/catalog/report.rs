@@ -40,6 +40,12 @@ impl Findings {
         push(missing, id.to_string(), has_more);
     }
 
+    /// A backup's archive was deleted on somebody's word.
+    pub fn deleted(&mut self, id: &BackupId, words: &str) {
+        let CatalogReport { deleted, has_more, .. } = &mut self.report;
+        push(deleted, altered(id, words), has_more);
+    }
+
     /// A backup's archive is as it should be again.
     pub fn recovered(&mut self, id: &BackupId) {
         let CatalogReport { recovered, has_more, .. } = &mut self.report;

@@ -26,6 +26,10 @@ const ROUNDS: usize = 4;
 /// A master whose heartbeat is younger (by both clocks) is alive. A copy in an etcd that was restored elsewhere is older.
 const FRESH: SignedDuration = SignedDuration::from_secs(90);
 
+/// What to do about an `owner.json` that cannot be read: a take-over does not replace what it has not read.
+const WAY_OUT: &str = "Nothing is written or deleted here until it is readable or gone: bring an older version of it back; or, \
+    where no other cluster writes to this prefix, remove it, and the next probe, within minutes, makes it anew";
+
 /// Why nothing may be written here.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnershipError {
@@ -33,13 +37,16 @@ pub enum OwnershipError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The document cannot be read or written.
-    #[error("{uri}: {source}. Nothing is written or deleted here until it is readable, or gone")]
+    #[error("{uri}: {source}. {WAY_OUT}")]
     Document {
         /// Which object.
         uri: String,
         /// What is wrong.
         source: DocumentError,
     },
+    /// The store gives other bytes than were written.
+    #[error("{0}. {WAY_OUT}")]
+    Damaged(StoreError),
     /// Nobody owns it yet.
     #[error("{uri} is not there yet: the next probe of the location makes it")]
     Unclaimed {
@@ -70,7 +77,7 @@ impl OwnershipError {
     /// The reason that people read.
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Store(error) => store_reason(error),
+            Self::Store(error) | Self::Damaged(error) => store_reason(error),
             Self::Document { source: DocumentError::Newer { .. }, .. } => Reason::NotSupported,
             Self::Document { source: DocumentError::Malformed(_) | DocumentError::NotExact(_), .. } => {
                 Reason::VerificationFailed
@@ -179,6 +186,7 @@ impl Ownership<'_> {
         let bytes = match retry("reading owner.json", policy, self.cancel, question).await {
             Ok(bytes) => bytes,
             Err(StoreError::NotFound { .. }) => return Ok(None),
+            Err(error @ StoreError::Corrupt { .. }) => return Err(OwnershipError::Damaged(error)),
             Err(error) => return Err(error.into()),
         };
         let uri = self.uri()?;

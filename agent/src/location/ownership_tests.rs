@@ -103,6 +103,22 @@ impl Place {
 }
 
 #[tokio::test]
+async fn an_owner_json_that_cannot_be_read_refuses_and_names_the_way_out() {
+    let me = host('a');
+    let damaged = Place::new();
+    let key = damaged.of(&me).key().unwrap();
+    let (store, words) = (damaged.store.describe(), "body checksum mismatch".to_owned());
+    damaged.store.plan(Operation::Get, 1, Fault::Fail(StoreError::Corrupt { store, key: key.clone(), words }));
+    let torn = Place::new();
+    torn.store.put(&key, Bytes::from_static(b"{\"formatVersion\""), PutMode::Overwrite).await.unwrap();
+    for place in [damaged, torn] {
+        let error = place.of(&me).settle(&claim("a", Some(UID)), true, at(1)).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::VerificationFailed, "{error}");
+        assert!(error.to_string().contains("remove it, and the next probe"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_prefix_is_claimed_shared_with_new_masters_and_taken_over_once() {
     for is_conditional in [true, false] {
         let place = Place::new();

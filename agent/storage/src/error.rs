@@ -53,7 +53,7 @@ pub enum StoreError {
     },
     /// The TLS certificate of the endpoint is not one we trust.
     #[error(
-        "the certificate of {endpoint} is not trusted: {words}; check spec.s3.caBundleRef and that the certificate names this host and is within its dates"
+        "the certificate of {endpoint} is not trusted: {words}; check spec.s3.caBundleRef (spec.s3.caBundleFile of a location in a file) and that the certificate names this host and is within its dates"
     )]
     UntrustedCertificate {
         /// The endpoint that was connected to.

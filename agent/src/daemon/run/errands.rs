@@ -13,7 +13,7 @@ use lifeboat_crds::location::AccessMode;
 use lifeboat_crds::{BackupId, EtcdBackup, Time, label};
 use lifeboat_decisions::retention::{is_asked_to_go, is_void, last_restore};
 use lifeboat_storage::ObjectStore;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::progress::{Progress, Stage};
@@ -83,7 +83,6 @@ impl ErrandRunner {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Option<BackupResult> {
-        progress.enter(Stage::Waiting);
         let work = async {
             match errand {
                 Errand::Verify => self.verify(backup, progress, cancel).await,
@@ -114,7 +113,7 @@ impl ErrandRunner {
         progress: &Progress,
         work: impl Future<Output = Result<BackupResult, KeepError>>,
     ) -> Result<BackupResult, KeepError> {
-        let _turn = self.small.acquire().await.map_err(|_closed| KeepError::Interrupted)?;
+        let _turn = take_turn(&self.small, progress).await?;
         progress.enter(Stage::Preparing);
         tokio::time::timeout(SMALL_LIMIT, work).await.unwrap_or(Err(KeepError::Late(SMALL_LIMIT.as_secs())))
     }
@@ -125,7 +124,7 @@ impl ErrandRunner {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<BackupResult, KeepError> {
-        let _turn = self.reading.acquire().await.map_err(|_closed| KeepError::Interrupted)?;
+        let _turn = take_turn(&self.reading, progress).await?;
         progress.enter(Stage::Preparing);
         let place = self.place(backup, Access::Read, cancel).await?;
         let seconds = u64::try_from(backup.spec.limits.timeout_seconds).unwrap_or(0);
@@ -222,6 +221,15 @@ impl ErrandRunner {
         let known = self.keyring.current().await.known;
         Ok(Place { store, cluster: self.cluster_uid.clone(), backup: id, known, cancel: cancel.clone() })
     }
+}
+
+/// A turn; that it is waited for is told only where it is.
+async fn take_turn<'t>(turns: &'t Semaphore, progress: &Progress) -> Result<SemaphorePermit<'t>, KeepError> {
+    if let Ok(turn) = turns.try_acquire() {
+        return Ok(turn);
+    }
+    progress.enter(Stage::Waiting);
+    turns.acquire().await.map_err(|_closed| KeepError::Interrupted)
 }
 
 /// What is done to a location.
@@ -405,6 +413,18 @@ mod tests {
             assert_eq!(is_there, [!is_marked; 2], "whole, or gone with a word");
             !is_marked
         }
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_waited_for_only_where_another_has_it() {
+        let (turns, progress) = (Semaphore::new(1), Progress::default());
+        let first = take_turn(&turns, &progress).await.unwrap();
+        assert_eq!(progress.stage(), Stage::Preparing);
+        let mut second = std::pin::pin!(take_turn(&turns, &progress));
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        assert_eq!(progress.stage(), Stage::Waiting);
+        drop(first);
+        assert!(second.await.is_ok());
     }
 
     /// Between the watch and the turn of an errand may lie half an hour.
