@@ -34,10 +34,11 @@ pub fn start_logging(arguments: &LogArguments) -> Result<(), ParseError> {
     let LogArguments { log_format, log_level } = arguments;
     let filter = EnvFilter::builder().parse(log_level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let by_output = if std::io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json };
+    let is_terminal = std::io::stderr().is_terminal();
+    let by_output = if is_terminal { LogFormat::Text } else { LogFormat::Json };
     match log_format.unwrap_or(by_output) {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).init(),
-        LogFormat::Text => builder.init(),
+        LogFormat::Text => builder.with_ansi(is_terminal).init(),
     }
     Ok(())
 }

@@ -157,6 +157,7 @@ impl<C> Desk<C> {
         let cancel = CancellationToken::new();
         let order = WorkOrder { name: object.name_any(), uid: id.uid.clone(), assignment };
         tracing::info!(
+            kind = %K::kind(&()),
             object = order.name,
             attempt = order.assignment.attempt,
             task = ?order.assignment.task,

@@ -69,7 +69,10 @@ impl BackupCarrier {
         let result = match backup_order(backup, order, self.highest.get()) {
             Err(error) => BackupResult::of_error(error),
             Ok(order) => match self.runner.run(&order, progress, cancel).await {
-                Ok(facts) => BackupResult::of_archive(facts),
+                Ok(facts) => {
+                    tracing::info!(backup = %order.backup_id, attempt = order.attempt, archive = facts.archive, "the backup succeeded");
+                    BackupResult::of_archive(facts)
+                }
                 Err(error) if error.is_interruption() => {
                     tracing::info!(backup = %order.backup_id, attempt = order.attempt, "the attempt was interrupted");
                     return None;

@@ -46,7 +46,21 @@ impl LocationCarrier {
     ) -> Option<LocationResult> {
         let generation = location.metadata.generation.unwrap_or_default();
         match order.assignment.task {
-            Task::Probe => unless_cancelled(cancel, self.prober.probe(location, now().0)).await,
+            Task::Probe => {
+                let probed = unless_cancelled(cancel, self.prober.probe(location, now().0)).await;
+                if let Some(error) =
+                    probed.as_ref().and_then(|probed| probed.error.as_ref().or(probed.write_error.as_ref()))
+                {
+                    let TaskError { reason, message } = error;
+                    tracing::warn!(
+                        location = location.name_any(),
+                        reason,
+                        message,
+                        "the location cannot be used as it should be"
+                    );
+                }
+                probed
+            }
             Task::Catalog => {
                 let listing = self.cataloger.list(location, (order.assignment.time.0, now()), cancel);
                 unless_cancelled(cancel, listing).await
