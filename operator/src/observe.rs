@@ -137,7 +137,7 @@ pub fn observe_restore<'o>(
 pub fn recreation(member: &EtcdMember, stores: &Stores) -> Option<Recreation> {
     let all = readable(&stores.members);
     let all = all.iter().filter_map(|guarded| guarded.0.as_ref().ok());
-    decide_recreation(member, all, |name| stores.has_restore(name))
+    decide_recreation(member, all)
 }
 
 /// The last restore of each master.

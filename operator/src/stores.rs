@@ -165,11 +165,6 @@ impl Stores {
     pub fn has_backup(&self, name: &str) -> bool {
         self.backups.get(&ObjectRef::new(name).within(&self.namespace)).is_some()
     }
-
-    /// Whether there is a restore of that name, readable or not.
-    pub fn has_restore(&self, name: &str) -> bool {
-        self.restores.get(&ObjectRef::new(name).within(&self.namespace)).is_some()
-    }
 }
 
 /// The object of that name, if it can be read.
