@@ -112,8 +112,8 @@ impl Finding {
     }
 }
 
-/// The kind of a line of a plan.
-fn kind_of(line: &str) -> &str {
+/// The kind of a line of a plan, as [`Finding::line`] writes it.
+pub fn kind_of(line: &str) -> &str {
     line.split_once(": ").map_or(line, |(kind, _)| kind)
 }
 

@@ -48,6 +48,11 @@ pub use work::{Assignment, Execution, Task, TaskError};
 /// Time in objects and documents: RFC 3339 with whole seconds, UTC.
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+/// A time without parts of seconds, as objects keep them.
+pub fn whole_seconds(time: jiff::Timestamp) -> jiff::Timestamp {
+    jiff::Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 /// API group of every kind.
 pub const GROUP: &str = "etcd.lifeboat.dev";
 /// The one served version.

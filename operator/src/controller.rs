@@ -86,8 +86,7 @@ impl From<Next> for Action {
 
 /// The clock as deciders see it: whole seconds, as objects keep them.
 pub fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
+    lifeboat_crds::whole_seconds(Timestamp::now())
 }
 
 /// One controller.

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, Client, ResourceExt};
 use lifeboat_crds::member::{FreeBytes, LastRestore, MemberFacts};
-use lifeboat_crds::{API_VERSION, EtcdMember, NodeName};
+use lifeboat_crds::{API_VERSION, EtcdMember, NodeName, whole_seconds};
 use lifeboat_process::api_error::api_words;
 use serde_json::json;
 use tokio::time::Instant;
@@ -126,7 +126,7 @@ impl MemberKeeper {
         if let Some(Ok(status)) = &status {
             self.note_revision(status.revision);
         }
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let now = whole_seconds(Timestamp::now());
         let warning = certificate_warning(not_after, now);
         if warning != kept.warned {
             if let Some(words) = &warning {

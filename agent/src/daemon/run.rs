@@ -202,7 +202,20 @@ impl Parts {
         };
         let backups =
             BackupCarrier::new(reporter.clone(), runner, opener.clone(), Arc::clone(&highest), Arc::clone(&metrics));
-        let restores_of = (opener.clone(), namespace.clone(), cluster_uid.clone());
+        let restore_disabled = if restore {
+            host_arguments.program_elsewhere().and_then(enter::obstacle)
+        } else {
+            Some(RESTORE_DISABLED.to_owned())
+        };
+        let restorer = Restorer {
+            opener: opener.clone(),
+            keyring: Arc::clone(&keyring),
+            node: node.clone(),
+            namespace: namespace.clone(),
+            cluster_uid: cluster_uid.clone(),
+            turn: Arc::default(),
+            host: NodeArguments::of(host_arguments, state_dir, tools_dir.clone()),
+        };
         let prober = Prober { opener: opener.clone(), cluster_uid: cluster_uid.clone(), host_id: host_id.clone() };
         let cataloger = Cataloger {
             opener,
@@ -214,7 +227,6 @@ impl Parts {
             host_id: host_id.clone(),
             keyring: Arc::clone(&keyring),
         };
-        let (restores_opener, restores_namespace, restores_cluster) = restores_of;
         let locations = LocationCarrier::new(reporter.clone(), prober, cataloger);
         let mut watches = JoinSet::new();
         watches.spawn(watch_assigned(
@@ -227,32 +239,18 @@ impl Parts {
         ));
         watches.spawn(watch_assigned(
             client.clone(),
-            namespace,
+            namespace.clone(),
             node.clone(),
             Arc::clone(&readiness),
             Arc::new(locations),
             stop.clone(),
         ));
-        let restore_disabled = if restore {
-            host_arguments.program_elsewhere().and_then(enter::obstacle)
-        } else {
-            Some(RESTORE_DISABLED.to_owned())
-        };
-        let restorer = Restorer {
-            opener: restores_opener,
-            keyring: Arc::clone(&keyring),
-            node: node.clone(),
-            namespace: restores_namespace,
-            cluster_uid: restores_cluster,
-            turn: Arc::default(),
-            host: NodeArguments::of(host_arguments, state_dir, tools_dir.clone()),
-        };
         let mut keepers = JoinSet::new();
         if restore {
             let restores = RestoreCarrier::new(reporter.clone(), restorer.clone());
             watches.spawn(watch_assigned(
                 client.clone(),
-                restorer.namespace.clone(),
+                namespace,
                 node.clone(),
                 Arc::clone(&readiness),
                 Arc::new(restores),

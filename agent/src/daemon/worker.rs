@@ -10,7 +10,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use kube::Resource;
 use kube::core::NamespaceResourceScope;
-use lifeboat_crds::{Assignment, Execution, Time};
+use lifeboat_crds::{Assignment, Execution, Time, whole_seconds};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -129,6 +129,5 @@ fn execution<R>(order: &WorkOrder, start_time: Time, progress: &Progress, result
 
 /// The clock as objects keep it: whole seconds.
 pub fn now() -> Time {
-    let now = Timestamp::now();
-    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+    Time(whole_seconds(Timestamp::now()))
 }

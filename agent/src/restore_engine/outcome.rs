@@ -4,8 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use lifeboat_crds::Time;
 use lifeboat_crds::member::LastRestore;
+use lifeboat_crds::{Time, whole_seconds};
 use serde::{Deserialize, Serialize};
 
 use super::layout::{RestoreId, result_in};
@@ -169,7 +169,7 @@ fn told(result: RestoreResult) -> LastRestore {
         message: message.chars().take(4_096).collect(),
         revision,
         outage_seconds: None,
-        time: Some(Time(Timestamp::from_second(time.as_second()).unwrap_or(time))),
+        time: Some(Time(whole_seconds(time))),
         spec: None,
     }
 }

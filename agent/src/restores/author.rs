@@ -7,7 +7,7 @@ use lifeboat_crds::finding::PlannedTerms;
 use lifeboat_crds::identifier::InvalidBackupId;
 use lifeboat_crds::order::{EtcdClusterId, Order, OrderedBackup, OrderedRequest};
 use lifeboat_crds::restore::OrderReport;
-use lifeboat_crds::{BackupId, EtcdMember, Reason};
+use lifeboat_crds::{BackupId, EtcdMember, Reason, whole_seconds};
 use lifeboat_executor::{Draft, Started, start};
 
 use super::request::keep_request;
@@ -132,7 +132,7 @@ impl Restorer {
             highest,
             author: site.name.as_str(),
             token: &token,
-            now: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default(),
+            now: whole_seconds(Timestamp::now()),
         };
         let order = compose(request, &facts)?;
         let keys = self.keyring.current().await;

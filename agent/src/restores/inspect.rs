@@ -10,7 +10,7 @@ use lifeboat_crds::finding::FindingKind;
 use lifeboat_crds::manifest::Manifest;
 use lifeboat_crds::restore::{AffectedVolumes, Finding, ListedMember, PlanReport, PlannedBackup};
 use lifeboat_crds::signing::SignatureState;
-use lifeboat_crds::{BackupId, EtcdBackupLocation, Reason, Time, label};
+use lifeboat_crds::{BackupId, EtcdBackupLocation, Reason, Time, label, whole_seconds};
 use lifeboat_storage::ObjectStore;
 use tokio_util::sync::CancellationToken;
 
@@ -216,7 +216,7 @@ impl Restorer {
             backup: PlannedBackup {
                 backup_id: backup_id.as_str().to_owned(),
                 revision: snapshot.revision.unwrap_or(0),
-                time: Some(Time(whole(*start_time))),
+                time: Some(Time(whole_seconds(*start_time))),
                 sha256: snapshot.sha256.clone(),
                 cluster: of.uid.clone(),
                 content_hash: snapshot.content_hash.clone().unwrap_or_default(),
@@ -227,7 +227,7 @@ impl Restorer {
             members: live.members.iter().map(listed).collect(),
             cluster_id: live.cluster_id.to_string(),
             revision: live.revision,
-            time: Time(whole(Timestamp::now())),
+            time: Time(whole_seconds(Timestamp::now())),
             changes: changes.by_resource,
             persistent_volumes: Some(changes.volumes).filter(|volumes| *volumes != AffectedVolumes::default()),
             findings: all,
@@ -283,10 +283,6 @@ impl Restorer {
 
 fn listed(member: &crate::etcd::status::Member) -> ListedMember {
     ListedMember { name: member.name.clone(), peer_urls: member.peer_urls.clone(), is_learner: member.is_learner }
-}
-
-fn whole(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Whether this process gets its keys of the store in a way that a host does not know.

@@ -1,5 +1,6 @@
 //! What is told of a restore: how far this master is, while there is an API server, and how it ended, afterwards.
 
+use std::cmp::Reverse;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use lifeboat_crds::mark::{Outcome, Verdict};
 use lifeboat_crds::member::LastRestore;
 use lifeboat_crds::order::Order;
 use lifeboat_crds::restore::NodeProgress;
-use lifeboat_crds::{NodeName, Time};
+use lifeboat_crds::{NodeName, Time, whole_seconds};
 use lifeboat_executor::{RestoreDirectory, find_restores};
 use lifeboat_protocol::Phase;
 
@@ -29,7 +30,7 @@ pub fn progress_of(node: &NodeName, standing: &Standing) -> NodeProgress {
         node_name: node.clone(),
         step: standing.step.map(|phase| step_of(phase).to_owned()),
         message: message.map(|words| words.chars().take(4_096).collect()),
-        time: told.map(|told| Time(Timestamp::from_second(told.time.as_second()).unwrap_or(told.time))),
+        time: told.map(|told| Time(whole_seconds(told.time))),
     }
 }
 
@@ -52,20 +53,19 @@ const fn step_of(phase: Phase) -> &'static str {
 /// How the last restore that an executor carried out below `<dataDir>/lifeboat` ended; one that cannot be read is left out. Blocking.
 pub fn last_ended(lifeboat: &Path) -> Option<LastRestore> {
     let here = find_restores(lifeboat).ok()?;
-    let ended = here.into_iter().filter_map(|(id, directory)| {
+    let mut here: Vec<_> = here.into_iter().filter_map(|entry| Some((written_at(&entry.1)?, entry))).collect();
+    // The newest first: asked with every look at the host, and what is older need not be read.
+    here.sort_by_key(|(time, _)| Reverse(*time));
+    here.into_iter().find_map(|(time, (id, directory))| {
         let standing = standing_of(&directory, &id).ok()?;
-        let outcome = standing.outcome?;
-        let time = ended_at(&directory)?;
-        Some((time, told(outcome, &standing, &directory.read_order_alone().ok()?, &directory, time)))
-    });
-    ended.max_by_key(|(time, _)| *time).map(|(_, last)| last)
+        Some(told(standing.outcome?, &standing, &directory.read_order_alone().ok()?, &directory, time))
+    })
 }
 
-/// When the journal was written last: its end is its last word.
-fn ended_at(directory: &RestoreDirectory) -> Option<Timestamp> {
+/// When the journal was written last: of one that has ended, its end.
+fn written_at(directory: &RestoreDirectory) -> Option<Timestamp> {
     let modified = std::fs::metadata(directory.journal()).and_then(|meta| meta.modified()).ok()?;
-    let time = Timestamp::try_from(modified).ok()?;
-    Timestamp::from_second(time.as_second()).ok()
+    Timestamp::try_from(modified).ok().map(whole_seconds)
 }
 
 fn told(

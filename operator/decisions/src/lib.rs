@@ -74,8 +74,3 @@ fn after(time: Timestamp, pause: SignedDuration) -> Timestamp {
 fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now)).unwrap_or(Duration::ZERO)
 }
-
-/// A time without parts of seconds, as objects keep them.
-fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}

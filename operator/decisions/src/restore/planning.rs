@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use lifeboat_crds::event::EventReason;
+use lifeboat_crds::finding::kind_of;
 use lifeboat_crds::restore::{PlanReport, PlannedBackup, RestorePlan};
 use lifeboat_crds::{Assignment, ConditionStatus, ConditionType, NodeName, Reason, Task, TaskError};
 
@@ -160,13 +161,9 @@ impl Run<'_> {
     }
 
     fn replace(&mut self, stored: &RestorePlan, plan: RestorePlan) -> RestorePlan {
-        let kinds = |plan: &RestorePlan| -> Vec<String> {
-            let kind = |line: &String| line.split(": ").next().unwrap_or_default().to_owned();
-            plan.blockers.iter().map(kind).collect()
-        };
         if plan.blockers.is_empty() {
             self.events.push(EventDraft::new(EventReason::PlanReady, advice(&plan)));
-        } else if kinds(stored) != kinds(&plan) {
+        } else if !stored.blockers.iter().map(|line| kind_of(line)).eq(plan.blockers.iter().map(|line| kind_of(line))) {
             self.events.push(EventDraft::new(EventReason::PlanRefused, refusal(&plan)));
         }
         self.status.plan = Some(plan.clone());
@@ -256,7 +253,7 @@ fn advice(plan: &RestorePlan) -> String {
         (Some(_) | None, Some(_) | None) => String::new(),
     };
     let taken = loss.from.as_ref().map(|from| format!(" of {}{span}", from.0)).unwrap_or_default();
-    let kinds: Vec<&str> = plan.warnings.iter().filter_map(|line| line.split(": ").next()).collect();
+    let kinds: Vec<&str> = plan.warnings.iter().map(|line| kind_of(line)).collect();
     let warnings = if kinds.is_empty() { String::new() } else { format!(" Mind the warnings: {}.", kinds.join(", ")) };
     let lost = if plan.lost.is_empty() { String::new() } else { format!(" without {} lost ones,", plan.lost.len()) };
     format!(

@@ -7,13 +7,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use lifeboat_crds::event::EventReason;
 use lifeboat_crds::schedule::ConcurrencyPolicy;
-use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, label};
+use lifeboat_crds::{EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus, label, whole_seconds};
 
 use super::records::is_active;
 use super::{ObservedSchedule, name_of, resumed_at};
 use crate::cron::{CronSchedule, count_between, jitter, starting_deadline};
 use crate::event::EventDraft;
-use crate::whole_seconds;
 use crate::{GRACE, LocationView, after};
 
 /// What is to be started.
