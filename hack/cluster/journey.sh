@@ -61,10 +61,10 @@ spec:
 YAML
 }
 
-# watch_api FILE: asks each API server every 100 ms whether it is ready, until the journey's shell ends or `kill $watchers`.
-watchers=()
+# watch_api: asks each API server every 100 ms whether it is ready, until the journey's shell ends.
 watch_api() {
-  local machine
+  local machine watchers=()
+  answers=$(mktemp)
   for machine in "${machines[@]}"; do
     (
       while :; do
@@ -73,15 +73,17 @@ watch_api() {
           echo "$(date +%s.%3N) $machine"
         fi
         wait
-      done >> "$1"
+      done >> "$answers"
     ) &
     watchers+=($!)
   done
+  # shellcheck disable=SC2064 # as they are now
+  trap "kill ${watchers[*]} 2> /dev/null || true; rm -f '$answers'" EXIT
 }
 
-# outages FILE: the longest silence of each API server, and of all of them at once, in seconds.
+# outages: the longest silence of each API server, and of all of them at once, in seconds.
 outages() {
-  sort -n "$1" | awk '
+  sort -n "$answers" | awk '
     function silence(who, at) { if (who in last && at - last[who] > longest[who]) longest[who] = at - last[who]; last[who] = at }
     {silence($2, $1); silence("all at once", $1)}
     END {for (who in longest) printf "%s %.1f s\n", who, longest[who]}' | sort -r | paste -sd, | sed 's/,/, /g'

@@ -2,12 +2,6 @@
 # All three masters are put back by an EtcdRestore while workloads run: objects are those of the backup, everything that watches them
 # goes on by itself, containers of pods that are no more are ended. Measures how long the API is away.
 . "$(dirname "$0")/../journey.sh"
-answers=$(mktemp)
-leave() {
-  [ ${#watchers[@]} = 0 ] || kill "${watchers[@]}" 2> /dev/null || true
-  rm -f "$answers"
-}
-trap leave EXIT
 name=$(unique back)
 
 helm upgrade lifeboat "$root/charts/lifeboat" --namespace $namespace --reuse-values --set agent.restore.enabled=true --wait --timeout 240s > /dev/null ||
@@ -42,7 +36,7 @@ is_true() { [ "$(condition "$1")" = True ]; }
 began=$SECONDS
 eventually 120 "a plan" is_true PlanReady
 measured "a plan" "after $((SECONDS - began)) s"
-watch_api "$answers"
+watch_api
 code=$(status "etcdr/$name" .plan.approvalCode)
 began=$SECONDS
 k patch etcdr "$name" --type merge --patch "{\"spec\": {\"approval\": \"$code\"}}" > /dev/null
@@ -74,7 +68,7 @@ measured "a new workload runs" "$((SECONDS - began)) s after the approval"
 all_ready() { kubectl wait --for=condition=Ready node --all --timeout=1s && k rollout status daemonset/lifeboat-agent --timeout=1s; }
 eventually 120 "all nodes and agents to be ready" all_ready
 eventually 120 "a word from all masters" is "etcdr/$name" .nodesReady 3/3
-measured "longest silence of the API" "$(outages "$answers")"
+measured "longest silence of the API" "$(outages)"
 measured "the object says" "$(status "etcdr/$name" .phase), outage $(status "etcdr/$name" .outageSeconds) s"
 
 # And so does Lifeboat.

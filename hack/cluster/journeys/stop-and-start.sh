@@ -2,13 +2,7 @@
 # No restore: the control plane's pods are stopped on all masters at once and started again, as fast as by hand. How long the API is
 # away then is what a restore on this host, under this load, cannot undercut.
 . "$(dirname "$0")/../journey.sh"
-answers=$(mktemp)
-leave() {
-  [ ${#watchers[@]} = 0 ] || kill "${watchers[@]}" 2> /dev/null || true
-  rm -f "$answers"
-}
-trap leave EXIT
-watch_api "$answers"
+watch_api
 sleep 1
 for machine in "${machines[@]}"; do
   # An API server drains for half a minute, and etcd is told so late by the kubelet: both are told here.
@@ -25,7 +19,7 @@ eventually 120 "the API to answer" kubectl get --raw /readyz
 all_ready() { kubectl wait --for=condition=Ready node --all --timeout=1s && k rollout status daemonset/lifeboat-agent --timeout=1s; }
 eventually 120 "all nodes and agents to be ready" all_ready
 sleep 2
-measured "longest silence of the API" "$(outages "$answers")"
+measured "longest silence of the API" "$(outages)"
 next=$(unique stopped)
 backup "$next"
 complete "$next" 120
